@@ -1,0 +1,104 @@
+"""Plans: read, written, hashed, and refused for other networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ghostify.errors import ArtefactError, PlanError
+from ghostify.plan import Plan
+from ghostify.plan_file import load_plan
+from ghostify.spec import GhostSpec
+
+PLAN = Plan({"a": GhostSpec(2, 3), "b": GhostSpec(4, 1)}, model="net", convs={"a": (8, 3, 3, 3)})
+
+
+def test_a_plan_survives_json() -> None:
+    assert Plan.from_json(PLAN.as_json()) == PLAN
+
+
+def test_the_digest_depends_on_the_layers_only() -> None:
+    same = Plan({"b": GhostSpec(4, 1), "a": GhostSpec(2, 3)}, model="other")
+
+    assert same.digest == PLAN.digest
+    assert Plan({"a": GhostSpec(2, 3)}).digest != PLAN.digest
+
+
+def test_a_person_can_write_a_plan(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text("layers:\n  conv1: s3,d5\n  conv2: {ratio: 2, kernel: 1}\n")
+
+    assert load_plan(file).layers == {"conv1": GhostSpec(3, 5), "conv2": GhostSpec(2, 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "a plan is a mapping with the key layers"),
+        (
+            "layer: {}",
+            "layer: unknown key, a plan has model, layers and convs; did you mean layers?",
+        ),
+        ("layers: {a: {ration: 2}}", "layers.a.ration: unknown key"),
+        ("layers: {a: s1}", "layers.a: GhostSpec.ratio (s) must be >= 2 (got 1)"),
+        ("layers: {a: 7}", "layers.a: must be like s2,d3"),
+        ("layers: {a: {ratio: two}}", "GhostSpec.ratio must be a whole number (got 'two')"),
+        ("layers: {", "line 2: not valid YAML"),
+        ("", "a plan is a mapping"),
+    ],
+)
+def test_a_mistake_is_named_with_file_and_path(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(text + "\n")
+
+    with pytest.raises(PlanError) as error:
+        load_plan(file)
+
+    assert str(error.value).startswith(str(file))
+    assert message in str(error.value)
+
+
+def test_a_missing_plan_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="no such plan"):
+        load_plan(tmp_path / "none.yaml")
+
+
+def test_a_folder_that_is_no_artefact_holds_no_plan(tmp_path: Path) -> None:
+    with pytest.raises((PlanError, ArtefactError)):
+        load_plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("convs", "message"),
+    [
+        ({"a": (8, 3, 3, 3)}, "no convolution 'b'"),
+        (
+            {"a": (8, 3, 3, 3), "b": (4, 8, 1, 1), "c": (4, 4, 1, 1)},
+            "does not know the convolution 'b'",
+        ),
+        ({"a": (16, 3, 3, 3), "b": (4, 8, 1, 1)}, "does not know"),
+    ],
+)
+def test_a_plan_for_another_network_is_refused(
+    convs: dict[str, tuple[int, ...]], message: str
+) -> None:
+    with pytest.raises(PlanError) as error:
+        PLAN.check(convs)
+
+    assert "the plan is for another network (it was made for net)" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_a_planned_layer_of_another_shape_is_refused() -> None:
+    plan = Plan({"a": GhostSpec()}, convs={"a": (8, 3, 3, 3)})
+
+    with pytest.raises(PlanError, match="shape 16x3x3x3, the plan expects 8x3x3x3"):
+        plan.check({"a": (16, 3, 3, 3)})
+
+
+def test_a_layer_outside_the_plan_may_differ() -> None:
+    """Another number of classes in a convolutional head does not make another network."""
+    plan = Plan({"a": GhostSpec()}, convs={"a": (8, 3, 3, 3), "head": (1000, 8, 1, 1)})
+
+    plan.check({"a": (8, 3, 3, 3), "head": (10, 8, 1, 1)})
