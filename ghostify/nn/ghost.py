@@ -1,0 +1,319 @@
+"""The Ghost module: a few maps by convolution, the rest as cheap functions of them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ghostify.errors import SpecError
+from ghostify.spec import GhostSpec, intrinsic_maps
+
+__all__ = [
+    "CHEAP_OPERATIONS",
+    "HOOKS",
+    "ChannelScale",
+    "GhostModule",
+    "depthwise",
+    "kept_maps",
+    "slim",
+]
+
+_Size = int | tuple[int, int]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+"""Where a module keeps its hooks."""
+
+
+class CheapOperation(Protocol):
+    """Builds one branch that turns ``channels`` intrinsic maps into as many ghosts."""
+
+    def __call__(
+        self, channels: int, kernel: int, *, bias: bool, device: Any, dtype: Any
+    ) -> nn.Module: ...
+
+
+class ChannelScale(nn.Module):
+    """Multiply every map by a number of its own: the 1x1 depthwise convolution, without one.
+
+    Runtimes have slow paths for 1x1 depthwise convolutions; a multiplication has none.
+    ``(N, C, H, W)`` or ``(C, H, W)`` in, the same out. The weight keeps the shape
+    ``(C, 1, 1, 1)`` of the convolution that it stands for.
+    """
+
+    def __init__(
+        self, channels: int, *, bias: bool = False, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        self.in_channels = channels
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1, 1, device=device, dtype=dtype))
+        shape = torch.zeros(channels, device=device, dtype=dtype)
+        self.bias = nn.Parameter(shape) if bias else None
+
+    def forward(self, maps: Tensor) -> Tensor:
+        # The casts keep the maps' precision under autocast, which leaves products alone.
+        scaled = maps * self.weight.view(-1, 1, 1).to(maps.dtype)
+        if self.bias is None:
+            return scaled
+        return scaled + self.bias.view(-1, 1, 1).to(maps.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, bias={self.bias is not None}"
+
+
+def depthwise(
+    channels: int, kernel: int, *, bias: bool = False, device: Any = None, dtype: Any = None
+) -> nn.Module:
+    """Build one d x d linear filter per map (GhostNet, sec. 3.1); d = 1 is a multiplication."""
+    if kernel == 1:
+        return ChannelScale(channels, bias=bias, device=device, dtype=dtype)
+    return nn.Conv2d(
+        channels,
+        channels,
+        kernel,
+        padding=kernel // 2,
+        groups=channels,
+        bias=bias,
+        device=device,
+        dtype=dtype,
+    )
+
+
+CHEAP_OPERATIONS: dict[str, CheapOperation] = {
+    "depthwise": depthwise,
+}
+"""Cheap operations by name; their cost is in :data:`ghostify.spec.CHEAP_TAPS`."""
+
+
+class GhostModule(nn.Module):
+    """A convolution that computes m = ceil(n / s) maps and derives the others from them.
+
+    ``(N, C, H, W)`` or ``(C, H, W)`` in; out the shape that ``nn.Conv2d`` with the same
+    arguments gives. The primary convolution has all settings of the original one; the
+    cheap branches are plain d x d depthwise filters of stride 1 (dilation belongs to the
+    primary convolution only). There are s - 1 branches of m maps each; the last reads only
+    as many maps as are missing, so every parameter has a part in the output.
+    No batch norm and no activation inside: the network's own follow the concatenation.
+
+    Deviation from eq. 3: the maps are ordered by branch, ``[y_1s .. y_ms, y_11 .. y_m1, ...]``.
+
+    Args:
+        ratio: s, output maps per intrinsic map, at most ``out_channels``.
+        kernel: d, side of the cheap filters, odd.
+        cheap: name in :data:`CHEAP_OPERATIONS`.
+
+    Raises:
+        SpecError: an impossible ratio or kernel, or groups that leave no ghost to make.
+
+    Source: GhostNet (CVPR 2020), eq. 2 and 3, fig. 2.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: _Size,
+        stride: _Size = 1,
+        padding: str | _Size = 0,
+        dilation: _Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        *,
+        ratio: int = 2,
+        kernel: int = 3,
+        cheap: str = "depthwise",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        spec = GhostSpec(ratio, kernel, cheap)
+        primary = nn.Conv2d(
+            in_channels,
+            _checked_intrinsic_maps(out_channels, spec, groups),
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+        )
+        self._assemble(primary, out_channels, spec)
+        self.reset_parameters()
+
+    @classmethod
+    def from_conv(
+        cls, conv: nn.Conv2d, spec: GhostSpec, *, generator: torch.Generator | None = None
+    ) -> GhostModule:
+        """Build the Ghost module that takes the place of ``conv``, which stays untouched.
+
+        The primary convolution has the class of ``conv``, its settings, device and dtype;
+        the weights are new (:meth:`reset_parameters`).
+
+        Raises:
+            SpecError: as for the constructor.
+        """
+        maps = _checked_intrinsic_maps(conv.out_channels, spec, conv.groups)
+        module = cls.__new__(cls)
+        module._assemble(slim(conv, maps), conv.out_channels, spec)
+        module.train(conv.training)
+        module.reset_parameters(generator)
+        return module
+
+    def _assemble(self, primary: nn.Conv2d, out_channels: int, spec: GhostSpec) -> None:
+        nn.Module.__init__(self)
+        self.ratio, self.kernel, self.cheap_operation = spec.ratio, spec.kernel, spec.cheap
+        self.in_channels, self.out_channels = primary.in_channels, out_channels
+        self.kernel_size, self.stride = primary.kernel_size, primary.stride
+        self.padding, self.padding_mode = primary.padding, primary.padding_mode
+        self.dilation, self.groups = primary.dilation, primary.groups
+        self.primary = primary
+        build = CHEAP_OPERATIONS[spec.cheap]
+        self.cheap = nn.ModuleList(
+            build(
+                maps,
+                spec.kernel,
+                bias=primary.bias is not None,
+                device=primary.weight.device,
+                dtype=primary.weight.dtype,
+            )
+            for maps in self._branch_maps()
+        )
+
+    @property
+    def spec(self) -> GhostSpec:
+        """The (s, d, cheap operation) of this module."""
+        return GhostSpec(self.ratio, self.kernel, self.cheap_operation)
+
+    @property
+    def weight(self) -> Tensor:
+        """The primary convolution's weight, for code that asks a layer for dtype and device."""
+        return self.primary.weight
+
+    @property
+    def intrinsic_channels(self) -> int:
+        """How many maps the primary convolution makes, m."""
+        return self.primary.out_channels
+
+    @property
+    def ghost_channels(self) -> int:
+        """How many maps the cheap operations make, n - m."""
+        return self.out_channels - self.intrinsic_channels
+
+    def _branch_maps(self) -> list[int]:
+        full, rest = divmod(self.ghost_channels, self.intrinsic_channels)
+        return [self.intrinsic_channels] * full + [rest] * (rest > 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        intrinsic = self.primary(x)
+        maps = [intrinsic]
+        for channels, branch in zip(self._branch_maps(), self.cheap, strict=True):
+            whole = channels == self.intrinsic_channels
+            maps.append(branch(intrinsic if whole else intrinsic.narrow(-3, 0, channels)))
+        return torch.cat(maps, dim=-3)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new weights as the paper's code does: Kaiming normal by fan-out, biases zero."""
+        for part in (self.primary, *self.cheap):
+            nn.init.kaiming_normal_(
+                part.weight, mode="fan_out", nonlinearity="relu", generator=generator
+            )
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+    def extra_repr(self) -> str:
+        parts = [str(self.in_channels), str(self.out_channels), f"kernel_size={self.kernel_size}"]
+        for field, default in (
+            ("stride", (1, 1)),
+            ("padding", (0, 0)),
+            ("dilation", (1, 1)),
+            ("groups", 1),
+            ("padding_mode", "zeros"),
+        ):
+            value = getattr(self, field)
+            if value != default:
+                parts.append(f"{field}={value!r}")
+        if self.primary.bias is None:
+            parts.append("bias=False")
+        parts += [f"ratio={self.ratio}", f"kernel={self.kernel}"]
+        if self.cheap_operation != "depthwise":
+            parts.append(f"cheap={self.cheap_operation!r}")
+        return ", ".join(parts)
+
+    def __repr__(self) -> str:
+        primary = "" if type(self.primary) is nn.Conv2d else f", primary={self.primary!r}"
+        return f"{type(self).__name__}({self.extra_repr()}{primary})"
+
+
+def _checked_intrinsic_maps(out_channels: int, spec: GhostSpec, groups: int) -> int:
+    if spec.ratio > out_channels:
+        raise SpecError(
+            f"GhostModule.ratio (s) must be at most out_channels ({out_channels}) "
+            f"(got {spec.ratio}); choose a smaller ratio"
+        )
+    maps = intrinsic_maps(out_channels, spec.ratio, groups)
+    if maps == out_channels:
+        raise SpecError(
+            f"GhostModule with groups={groups} needs all {out_channels} maps from its primary "
+            "convolution, so no ghost is left to make; keep such a layer"
+        )
+    return maps
+
+
+def kept_maps(conv: nn.Conv2d, maps: int) -> Tensor:
+    """Return the indices of the output maps that :func:`slim` keeps: the first of each group."""
+    per_group = conv.out_channels // conv.groups
+    starts = torch.arange(conv.groups) * per_group
+    return (starts[:, None] + torch.arange(maps // conv.groups)).flatten()
+
+
+def slim(conv: nn.Conv2d, maps: int) -> nn.Conv2d:
+    """Copy ``conv`` with its class and settings, but only ``maps`` output maps.
+
+    Parameters and buffers with one entry for each output map keep those of the first
+    maps of each group, so for a class that treats output maps independently the copy
+    computes these maps exactly. Hooks stay behind.
+    """
+    if type(conv) is nn.Conv2d:
+        return nn.utils.skip_init(  # type: ignore[no-any-return]
+            nn.Conv2d,
+            conv.in_channels,
+            maps,
+            conv.kernel_size,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            groups=conv.groups,
+            bias=conv.bias is not None,
+            padding_mode=conv.padding_mode,
+            device=conv.weight.device,
+            dtype=conv.weight.dtype,
+        )
+    kept = kept_maps(conv, maps)
+    copied = copy.deepcopy(conv)
+    for hooks in HOOKS:
+        getattr(copied, hooks).clear()
+    for name, parameter in list(copied.named_parameters()):
+        if parameter.dim() and parameter.shape[0] == conv.out_channels:
+            owner, _, leaf = name.rpartition(".")
+            rows = parameter.detach()[kept.to(parameter.device)].clone()
+            setattr(copied.get_submodule(owner), leaf, nn.Parameter(rows))
+    for name, buffer in list(copied.named_buffers()):
+        if buffer.dim() and buffer.shape[0] == conv.out_channels:
+            owner, _, leaf = name.rpartition(".")
+            setattr(copied.get_submodule(owner), leaf, buffer[kept.to(buffer.device)].clone())
+    copied.out_channels = maps
+    return copied
