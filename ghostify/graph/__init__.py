@@ -1,0 +1,1 @@
+"""From a network to its convolutions, and from a plan to the converted network."""

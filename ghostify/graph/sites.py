@@ -1,0 +1,241 @@
+"""Find every convolution that a network runs, and say of each whether it can be converted."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils import parametrize
+
+from ghostify.graph.probe import Probe, sentence
+from ghostify.graph.record import GraphRun, Recorder, Run
+from ghostify.graph.trace import CONVOLUTIONS, trace
+from ghostify.nn.ghost import GhostModule, kept_maps, slim
+from ghostify.spec import ConvSite, intrinsic_maps
+
+__all__ = ["Sites", "conv_shapes", "find_sites"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """The convolutions of a network in execution order; those that did not run come last.
+
+    ``graph`` is the traced graph, or None where ``note`` says why there is none.
+    """
+
+    sites: tuple[ConvSite, ...]
+    graph: fx.Graph | None
+    note: str = ""
+
+
+def find_sites(probe: Probe, *, tracing: bool = True) -> Sites:
+    """List the convolutions of ``probe`` as they run in eval mode on its example.
+
+    The network is traced by torch.fx and the graph run on the probe's tensors; where it
+    cannot be traced, the network itself is run once with hooks, and ``note`` says so.
+
+    Raises:
+        InputError: the network does not accept the example.
+    """
+    graph, note = _traced(probe) if tracing else (None, "its graph runs other convolutions")
+    recorder = Recorder(probe.model)
+    if graph is not None:
+        try:
+            with recorder:
+                probe.execute(GraphRun(probe.model, graph, recorder))
+        except Exception as error:
+            graph, note = None, f"the traced graph does not run ({sentence(error)})"
+    if graph is None:
+        recorder = _recorded_run(probe)
+        note = f"found by one run with hooks, since torch.fx cannot trace the network ({note})"
+    return Sites(tuple(_describe(probe.source, recorder)), graph, note)
+
+
+def conv_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the weight shape of every ``Conv2d`` outside Ghost modules, by name."""
+    return {
+        name: (
+            module.out_channels,
+            module.in_channels // module.groups,
+            *map(int, module.kernel_size),
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and not _inside_ghost(model, name)
+    }
+
+
+def _traced(probe: Probe) -> tuple[fx.Graph | None, str]:
+    probe.model.eval()
+    try:
+        with probe.context(), torch.no_grad():
+            return trace(probe.model, probe.call), ""
+    except Exception as error:
+        return None, f"{type(error).__name__}: {sentence(error)}"
+
+
+def _recorded_run(probe: Probe) -> Recorder:
+    while True:
+        model = probe.model
+        recorder = Recorder(model)
+        with recorder:
+            probe.run()
+        if probe.model is model:  # else the probe went over to real tensors, in a new copy
+            return recorder
+
+
+def _describe(source: nn.Module, recorder: Recorder) -> Iterator[ConvSite]:
+    modules = {
+        name: module for name, module in source.named_modules() if isinstance(module, CONVOLUTIONS)
+    }
+    names = _all_names(source)
+    owners = _weight_owners(source)
+    for name, run in recorder.runs.items():
+        if run.described is not None:
+            yield ConvSite(
+                name=name,
+                type="functional",
+                in_size=run.in_size,
+                out_size=run.out_size,
+                calls=run.calls,
+                pixels=run.pixels,
+                eligible=False,
+                reason="functional call: its weight belongs to no Conv2d module",
+                **run.described,
+            )
+        else:
+            yield _module_site(source, name, modules[name], run, names, owners, recorder.borrowed)
+    for name, module in modules.items():
+        if name not in recorder.runs:
+            yield _module_site(source, name, module, None, names, owners, recorder.borrowed)
+
+
+def _module_site(
+    source: nn.Module,
+    name: str,
+    module: nn.Module,
+    run: Run | None,
+    names: dict[int, list[str]],
+    owners: dict[int, list[tuple[str, nn.Module]]],
+    borrowed: set[str],
+) -> ConvSite:
+    conv: Any = module
+    weight = conv._parameters.get("weight")
+    twins = owners.get(id(weight), []) if weight is not None else []
+    reason = _why_ineligible(source, name, module, run, twins)
+    if not reason and name in borrowed:
+        reason = "its weight is also used by a functional call"
+    aliases = [alias for alias in names[id(module)] if alias != name]
+    aliases += [twin for twin, other in twins if other is not module]
+    own = sum(parameter.numel() for parameter in module.parameters())
+    maps = conv.out_channels
+    weights = maps * (conv.in_channels // conv.groups) * math.prod(conv.kernel_size)
+    plain = weights + (maps if conv.bias is not None else 0)
+    return ConvSite(
+        name=name,
+        type=type(module).__name__,
+        in_channels=conv.in_channels,
+        out_channels=maps,
+        kernel=tuple(conv.kernel_size),
+        stride=tuple(conv.stride),
+        dilation=tuple(conv.dilation),
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        in_size=run.in_size if run else (),
+        out_size=run.out_size if run else (),
+        calls=run.calls if run else 0,
+        pixels=run.pixels if run else 0,
+        eligible=not reason,
+        reason=reason,
+        transposed=bool(conv.transposed),
+        aliases=tuple(aliases),
+        tied_to=twins[0][0] if twins and twins[0][1] is not module else "",
+        extra_params=max(own - plain, 0),
+    )
+
+
+def _why_ineligible(
+    source: nn.Module,
+    name: str,
+    module: nn.Module,
+    run: Run | None,
+    twins: list[tuple[str, nn.Module]],
+) -> str:
+    if _inside_ghost(source, name):
+        return "already part of a Ghost module"
+    if not isinstance(module, nn.Conv2d):
+        kind = "transposed convolution" if getattr(module, "transposed", False) else "not 2-D"
+        return f"{type(module).__name__}: {kind}"
+    if parametrize.is_parametrized(module) or "weight" not in module._parameters:
+        return "its weight is computed from others (weight_norm, pruning mask, ...): bake it in"
+    if run is None:
+        return "does not run in eval mode"
+    if run.arguments > 1:
+        return f"{type(module).__name__} takes more than its input"
+    for twin, other in twins:
+        if not isinstance(other, nn.Conv2d):
+            return f"shares its weight with {twin}, a {type(other).__name__}"
+        if type(other) is not type(module) or _slim_settings(other) != _slim_settings(module):
+            return f"shares its weight with {twin}, a convolution of another form"
+    return _why_not_slim(module)
+
+
+def _slim_settings(conv: nn.Conv2d) -> tuple[Any, ...]:
+    """Return what two convolutions that share a weight must have in common to be one."""
+    return conv.out_channels, conv.in_channels, conv.groups, conv.bias is None
+
+
+def _why_not_slim(conv: nn.Conv2d) -> str:
+    """Check that a subclass computes its first maps alike when it has only these."""
+    if type(conv) is nn.Conv2d:
+        return ""
+    maps = intrinsic_maps(conv.out_channels, 2, conv.groups)
+    kind = type(conv).__name__
+    if maps == conv.out_channels:
+        return ""
+    sides = [
+        2 * (int(length) - 1) * int(step) + 3
+        for length, step in zip(conv.kernel_size, conv.dilation, strict=True)
+    ]
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, conv.in_channels, *sides, generator=generator).to(conv.weight)
+    try:
+        with torch.no_grad():
+            expected = copy.deepcopy(conv).eval().forward(image)
+            found = slim(conv, maps).eval().forward(image)
+    except Exception as error:
+        return f"{kind} cannot be rebuilt with fewer output maps ({sentence(error)})"
+    kept = kept_maps(conv, maps).to(expected.device)
+    wanted = expected[:, kept]
+    if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-3, atol=1e-4):
+        return f"{kind} does not compute its output maps independently of each other"
+    return ""
+
+
+def _inside_ghost(model: nn.Module, name: str) -> bool:
+    parts = name.split(".") if name else []
+    return any(
+        isinstance(model.get_submodule(".".join(parts[:depth])), GhostModule)
+        for depth in range(len(parts))
+    )
+
+
+def _all_names(model: nn.Module) -> dict[int, list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(module), []).append(name)
+    return names
+
+
+def _weight_owners(model: nn.Module) -> dict[int, list[tuple[str, nn.Module]]]:
+    """Return the modules that hold each parameter, where several do."""
+    owners: dict[int, list[tuple[str, nn.Module]]] = {}
+    for name, module in model.named_modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                owners.setdefault(id(parameter), []).append((name, module))
+    return {key: held for key, held in owners.items() if len(held) > 1}

@@ -1,0 +1,187 @@
+"""Run a converted network, and make sure that it still is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ghostify.errors import VerificationError
+from ghostify.graph.probe import (
+    Call,
+    Probe,
+    Shapes,
+    copy_model,
+    sentence,
+    shapes_of,
+    tensors_of,
+)
+from ghostify.nn.ghost import GhostModule
+
+__all__ = ["Verification", "verify"]
+
+_SIDES = (64, 96, 128)
+"""Sides of the images for the numeric check, tried before the example's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was checked; ``notes`` tell what could not be."""
+
+    modes: tuple[str, ...]
+    shapes: Shapes  # of the outputs in eval mode, on the example
+    input: str  # shape of the input on which values and gradients were checked
+    notes: tuple[str, ...] = ()
+
+
+def verify(original: Probe, converted: Probe) -> Verification:
+    """Check that a converted network gives the original's shapes, finite values and gradients.
+
+    Output shapes in eval mode are compared on the probes' example. The rest is computed for
+    real, in a scratch copy, on a pair of images that is as small as the network takes: in
+    train mode, and in eval mode with the batch statistics of that pair (statistics of other
+    weights say nothing about new ones). Each parameter of each new module must get a
+    gradient that is finite and, in one of the modes, not all zero.
+
+    Raises:
+        VerificationError: naming the output or parameter that fails.
+    """
+    name = original.name
+    for probe in (original, converted):
+        if False not in probe.shapes:
+            probe.run()
+    wanted = original.shapes[False]
+    _compare(converted.shapes[False], wanted, "eval", name)
+    call, train_shapes, notes = _numeric_call(original)
+    scratch = copy_model(converted.source)
+    alive: set[str] = set()
+    watched = _prepare(scratch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if train_shapes is not None:
+            found, alive = _one_pass(scratch.train(), call, watched, "train", name)
+            _compare(found, train_shapes, "train", name)
+        _, more = _one_pass(scratch.eval(), call, watched, "eval", name)
+    dead = [parameter for parameter in watched if parameter not in alive | more]
+    if dead:
+        others = f" (nor do {len(dead) - 1} more)" if len(dead) > 1 else ""
+        raise VerificationError(
+            f"{dead[0]} of the converted {name} gets no gradient{others}; keep its layer"
+        )
+    modes = ("eval",) if train_shapes is None else ("eval", "train")
+    return Verification(modes, wanted, call.describe(), notes)
+
+
+def _compare(found: Shapes, wanted: Shapes, mode: str, name: str) -> None:
+    if found != wanted:
+        raise VerificationError(
+            f"the converted {name} gives outputs of shape {_listed(found)} in {mode} mode, the "
+            f"original {_listed(wanted)}; keep the layer that changes them"
+        )
+
+
+def _numeric_call(original: Probe) -> tuple[Call, Shapes | None, tuple[str, ...]]:
+    """Return an input for the numeric check and the original's output shapes on it.
+
+    The shapes are None where the original itself does not run in train mode.
+    """
+    example, failure = original.call, None
+    try:
+        for call in _candidates(example):
+            original.feed(call)
+            try:
+                if original.fake:
+                    original.execute()
+                original.run(training=True)
+            except Exception as error:  # whatever it is, this size does not do
+                failure = error
+                continue
+            return call, original.shapes[True], ()
+    finally:
+        original.feed(example)
+    note = f"train mode was not checked, since the original itself fails in it: {failure}"
+    return example, None, (note,)
+
+
+def _candidates(example: Call) -> Iterator[Call]:
+    """Yield pairs of random images from small to the example's size; else the example."""
+    image = example.image
+    if image is None:
+        yield example
+        return
+    generator = torch.Generator().manual_seed(0)
+    sides = [side for side in _SIDES if 2 * side < min(image.shape[-2:])]
+    for size in [(side, side) for side in sides] + [tuple(image.shape[-2:])]:
+        pair = torch.randn(2, image.shape[1], *size, generator=generator)
+        yield Call((pair.to(image),), {})
+
+
+def _prepare(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Make a copy fit for the check; return the parameters that need a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.momentum = 1.0
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)  # only what is watched costs a gradient
+        # Behind a gain of zero, as fresh residual branches have, nothing gets a gradient.
+        if parameter.is_floating_point() and not parameter.any():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    watched = {
+        f"{layer}.{name}": parameter
+        for layer, module in model.named_modules()
+        if isinstance(module, GhostModule)
+        for name, parameter in module.named_parameters()
+    }
+    for parameter in watched.values():
+        parameter.requires_grad_(True)
+    return watched
+
+
+def _one_pass(
+    model: nn.Module, call: Call, watched: dict[str, nn.Parameter], mode: str, name: str
+) -> tuple[Shapes, set[str]]:
+    """Run forward and backward; return the output shapes and who got a gradient."""
+    try:
+        with torch.enable_grad():
+            output = model(*call.args, **call.kwargs)
+            outputs = [tensor for tensor in tensors_of(output) if tensor.is_floating_point()]
+            generator = torch.Generator().manual_seed(0)
+            directions = [torch.randn(tensor.shape, generator=generator) for tensor in outputs]
+            loss = sum(
+                (tensor.float() * direction.to(tensor.device)).sum()
+                for tensor, direction in zip(outputs, directions, strict=True)
+            )
+            parameters = list(watched.values())
+            gradients = (
+                torch.autograd.grad(loss, parameters, allow_unused=True)
+                if parameters and isinstance(loss, Tensor) and loss.requires_grad
+                else (None,) * len(parameters)
+            )
+    except Exception as error:
+        raise VerificationError(
+            f"the converted {name} fails in {mode} mode ({sentence(error)})"
+        ) from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in outputs):
+        raise VerificationError(
+            f"the converted {name} gives values that are not finite in {mode} mode; "
+            "check the weights that it was given"
+        )
+    alive = set()
+    for parameter, gradient in zip(watched, gradients, strict=True):
+        if gradient is None:
+            continue
+        if not bool(torch.isfinite(gradient).all()):
+            raise VerificationError(
+                f"the gradient of {parameter} in the converted {name} is not finite in {mode} "
+                "mode; check the weights that it was given"
+            )
+        if bool(gradient.any()):
+            alive.add(parameter)
+    return shapes_of(output), alive
+
+
+def _listed(shapes: Shapes) -> str:
+    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
