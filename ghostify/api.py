@@ -1,0 +1,310 @@
+"""The Python interface: convert a network, or look at what would be converted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ghostify.artefact import load, parse_manifest
+from ghostify.cost.budget import Cost
+from ghostify.cost.closed_form import LayerCost, layer_costs, planned_cost
+from ghostify.cost.macs import (
+    Counted,
+    SecondOpinion,
+    agrees,
+    check_against_sites,
+    check_conversion,
+    count,
+    count_params,
+    second_opinion,
+)
+from ghostify.errors import ModelError, RuleError
+from ghostify.files import MANIFEST
+from ghostify.graph.probe import Call, Probe, as_call, check_model, tensors_of
+from ghostify.graph.rewrite import Conversion, rewrite
+from ghostify.graph.sites import Sites, conv_shapes, find_sites
+from ghostify.graph.verify import verify as verify_conversion
+from ghostify.models import zoo
+from ghostify.models.zoo import Built
+from ghostify.plan import Plan
+from ghostify.plan_file import load_plan
+from ghostify.rules import PlanRules, Resolved, Skipped, explain_nothing, follow, resolve
+from ghostify.spec import ConvSite, GhostSpec, Origin
+
+__all__ = ["Inspection", "Step", "convert", "inspect", "open_model"]
+
+Step = Callable[[str], None]
+"""Called with what begins now, for progress displays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The convolutions of a network, and what a plan would make of them.
+
+    ``before`` is counted by torch's own counter, ``after`` follows by eq. 4 and 5.
+    """
+
+    name: str
+    origin: Origin
+    sites: tuple[ConvSite, ...]
+    plan: Plan
+    layers: tuple[LayerCost, ...]
+    skipped: tuple[Skipped, ...]
+    before: Cost
+    after: Cost
+    input: tuple[str, ...]
+    notes: tuple[str, ...]
+    opinion: SecondOpinion | str | None = None  # thop's, or why there is none
+
+
+def convert(
+    model: nn.Module | str | Built,
+    *,
+    ratio: int = 2,
+    kernel: int = 3,
+    cheap: str = "depthwise",
+    example: Any = None,
+    input_size: tuple[int, ...] | None = None,
+    keep: Iterable[str] = (),
+    rules: PlanRules | Mapping[str, GhostSpec | str | None] | None = None,
+    convert_all: bool = False,
+    plan: Plan | str | Path | None = None,
+    seed: int = 0,
+    verify: bool = True,
+    on_step: Step | None = None,
+) -> Conversion:
+    """Replace a network's convolutions by Ghost modules; the network itself stays untouched.
+
+    Args:
+        model: any ``nn.Module``, or a name as in :func:`ghostify.models.zoo.build`.
+        ratio: s, output maps per intrinsic map.
+        kernel: d, side of the cheap filters.
+        example: an input, ``(1, C, H, W)``, or a tuple or dict of arguments. Not needed for
+            models that carry their input size (timm's, and all that go by name).
+        input_size: ``(H, W)`` or ``(C, H, W)`` of a random example, in place of ``example``.
+        keep: names or patterns (``head.*``) of layers to leave alone.
+        rules: settings by name or pattern, such as ``{"stage4.*": "s3,d5"}``; None keeps.
+            Exact names come before patterns, ``keep`` before ``rules``, the first match wins.
+            A :class:`~ghostify.rules.PlanRules` stands for all of the settings above.
+        convert_all: convert the first convolution too.
+        plan: explicit settings by layer, or a file of them, in place of all rules.
+        seed: of the new weights (and the initial ones of a model that goes by name).
+        verify: run the converted network and check shapes, values and gradients.
+
+    Raises:
+        GhostifyError: whatever is wrong with the arguments, in one sentence; above all
+            RuleError if nothing would be converted.
+    """
+    step = on_step or _ignore
+    built = _built(model, seed, step)
+    step("finding convolutions")
+    probe = Probe(built.model, _one(_call(built, example, input_size)), name=_label(built.origin))
+    found, counted = _found(probe)
+    if not isinstance(rules, PlanRules):
+        rules = _rules(GhostSpec(ratio, kernel, cheap), keep, rules, convert_all)
+    resolved = _planned(found.sites, built, plan, rules)
+    if not resolved.layers and plan is None:
+        raise RuleError(
+            f"nothing would be converted in {probe.name}: {explain_nothing(resolved.skipped)}"
+        )
+    before = Cost(count_params(built.model), counted.macs)
+    layers = layer_costs(found.sites, resolved.layers)
+    after = planned_cost(before, layers)
+    step("putting in Ghost modules")
+    conversion = rewrite(
+        built.model,
+        Plan(resolved.layers, model=probe.name),
+        seed=seed,
+        skipped=resolved.skipped,
+    )
+    step("counting multiply-adds")
+    converted = Probe(conversion.model, probe.call, name=probe.name)
+    check_conversion(
+        Cost(count_params(conversion.model), count(converted).macs), after, model=probe.name
+    )
+    notes = _notes(built, found, counted)
+    if verify:
+        step("verifying")
+        notes += verify_conversion(probe, converted).notes
+    return dataclasses.replace(
+        conversion,
+        plan=_whole_plan(built, conversion.plan),
+        origin=built.origin,
+        input=_shapes(probe.call),
+        sites=found.sites,
+        before=before,
+        after=after,
+        layers=layers,
+        notes=notes,
+    )
+
+
+def inspect(
+    model: nn.Module | str | Built,
+    *,
+    ratio: int = 2,
+    kernel: int = 3,
+    cheap: str = "depthwise",
+    example: Any = None,
+    input_size: tuple[int, ...] | None = None,
+    keep: Iterable[str] = (),
+    rules: PlanRules | Mapping[str, GhostSpec | str | None] | None = None,
+    convert_all: bool = False,
+    plan: Plan | str | Path | None = None,
+    seed: int = 0,
+    opinion: bool = False,
+    on_step: Step | None = None,
+) -> Inspection:
+    """List a network's convolutions and what :func:`convert` would do with the same arguments.
+
+    Args:
+        opinion: let thop count the network too, on a deep copy.
+
+    Raises:
+        GhostifyError: as :func:`convert`, but a network with nothing to convert is no error.
+    """
+    step = on_step or _ignore
+    built = _built(model, seed, step)
+    step("finding convolutions")
+    probe = Probe(built.model, _one(_call(built, example, input_size)), name=_label(built.origin))
+    found, counted = _found(probe)
+    if not isinstance(rules, PlanRules):
+        rules = _rules(GhostSpec(ratio, kernel, cheap), keep, rules, convert_all)
+    resolved = _planned(found.sites, built, plan, rules)
+    before = Cost(count_params(built.model), counted.macs)
+    layers = layer_costs(found.sites, resolved.layers)
+    if opinion:
+        step("asking thop")
+    return Inspection(
+        name=probe.name,
+        origin=built.origin,
+        sites=found.sites,
+        plan=Plan(resolved.layers, model=probe.name, convs=conv_shapes(built.model)),
+        layers=layers,
+        skipped=resolved.skipped,
+        before=before,
+        after=planned_cost(before, layers),
+        input=_shapes(probe.call),
+        notes=_notes(built, found, counted),
+        opinion=second_opinion(probe, found.sites) if opinion else None,
+    )
+
+
+def _ignore(_step: str) -> None:
+    return None
+
+
+def _built(model: nn.Module | str | Built, seed: int, step: Step) -> Built:
+    if isinstance(model, Built):
+        return model
+    if not isinstance(model, str):
+        checked = check_model(model)
+        name = f"{type(checked).__module__}.{type(checked).__qualname__}"
+        return Built(checked, Origin("memory", name), zoo.input_size_of(checked))
+    step(f"building {model}")
+    return open_model(model, seed=seed)
+
+
+def open_model(
+    name: str,
+    *,
+    args: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
+    seed: int = 0,
+) -> Built:
+    """Build a network by name, or load it from the directory of an artefact.
+
+    Raises:
+        GhostifyError: no such model or artefact, or arguments that do not suit it.
+    """
+    path = Path(name)
+    if not (path / MANIFEST).is_file():
+        return zoo.build(name, args=args, pretrained=pretrained, seed=seed)
+    if args or pretrained:
+        raise ModelError(f"{path} is an artefact, which has its model arguments and weights")
+    manifest = parse_manifest(path / MANIFEST)
+    model = load(path)
+    base = zoo.rebuild(manifest.origin)
+    return dataclasses.replace(base, model=model, ghosted=manifest.plan)
+
+
+def _call(built: Built, example: Any, input_size: tuple[int, ...] | None) -> Call:
+    device = next((parameter.device for parameter in built.model.parameters()), None)
+    if example is None:
+        example = zoo.example_input(built, input_size)
+    return as_call(example, device=device)
+
+
+def _one(call: Call) -> Call:
+    """Cut a batch of images down to one, so that costs are those of one image."""
+    tensors = tensors_of(tuple(call))
+    batches = {tensor.shape[0] for tensor in tensors if tensor.dim() == 4}
+    if all(tensor.dim() == 4 for tensor in tensors) and len(batches) == 1:
+        return call.map(lambda tensor: tensor[:1])
+    return call
+
+
+def _shapes(call: Call) -> tuple[str, ...]:
+    return tuple("x".join(map(str, tensor.shape)) for tensor in tensors_of(tuple(call)))
+
+
+def _label(origin: Origin) -> str:
+    """Return the name that people know a network by."""
+    return origin.name.rpartition(".")[2] if origin.source == "memory" else origin.name
+
+
+def _planned(
+    sites: tuple[ConvSite, ...], built: Built, plan: Plan | str | Path | None, rules: PlanRules
+) -> Resolved:
+    if plan is None:
+        return resolve(rules, sites)
+    if not isinstance(plan, Plan):
+        plan = load_plan(plan)
+    plan.check(conv_shapes(built.model), model=_label(built.origin))
+    return follow(plan, sites)
+
+
+def _rules(
+    default: GhostSpec,
+    keep: Iterable[str],
+    rules: Mapping[str, GhostSpec | str | None] | None,
+    convert_all: bool,
+) -> PlanRules:
+    keep = (keep,) if isinstance(keep, str) else tuple(keep)
+    ordered: list[tuple[str, GhostSpec | None]] = [(name, None) for name in keep]
+    for name, spec in (rules or {}).items():
+        ordered.append(
+            (name, GhostSpec.parse(spec, default=default) if isinstance(spec, str) else spec)
+        )
+    return PlanRules(default, tuple(ordered), convert_first=convert_all)
+
+
+def _notes(built: Built, found: Sites, counted: Counted) -> tuple[str, ...]:
+    notes = [built.note, found.note]
+    if counted.uncounted:
+        operators = ", ".join(counted.uncounted)
+        notes.append(f"not in the MACs, since torch's counter has no formula: {operators}")
+    return tuple(note for note in notes if note)
+
+
+def _whole_plan(built: Built, plan: Plan) -> Plan:
+    """Join the plan of a network that was ghosted before with what has come to it now."""
+    if built.ghosted is None:
+        return plan
+    layers = {**built.ghosted.layers, **plan.layers}
+    return Plan(layers, model=plan.model, convs=built.ghosted.convs)
+
+
+def _found(probe: Probe) -> tuple[Sites, Counted]:
+    """Find the convolutions and count; a traced graph that misses some is not used."""
+    found = find_sites(probe)
+    counted = count(probe)
+    if found.graph is not None and not agrees(counted, found.sites):
+        found = find_sites(probe, tracing=False)
+    check_against_sites(counted, found.sites, model=probe.name)
+    return found, counted

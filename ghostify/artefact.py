@@ -1,0 +1,277 @@
+"""Converted networks on disk: a directory of JSON, safetensors and a summary; no pickle."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghostify.cost.budget import Cost
+from ghostify.errors import ArtefactError, ModelError, PlanError
+from ghostify.files import MANIFEST, fresh_directory, sha256_of
+from ghostify.plan import Plan
+from ghostify.spec import Origin
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ghostify.graph.rewrite import Conversion
+
+__all__ = ["FORMAT", "Manifest", "load", "parse_manifest", "save"]
+
+FORMAT = 1
+"""Version of the layout of ``ghostify.json``; a reader refuses any other."""
+
+_WEIGHTS = "model.safetensors"
+_SUMMARY = "summary.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What ``ghostify.json`` says."""
+
+    origin: Origin
+    plan: Plan
+    seed: int | None
+    training: bool
+    input: tuple[str, ...]  # shapes of the example, such as "1x3x224x224"
+    before: Cost | None
+    after: Cost | None
+    skipped: tuple[tuple[str, str], ...]  # name, reason
+    aliases: Mapping[str, str]  # keys that share another key's tensor
+    versions: Mapping[str, str]
+    files: Mapping[str, str]  # SHA-256 by file name
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, with a digest of all of them."""
+        origin = self.origin
+        content = {
+            "format": FORMAT,
+            "model": {"source": origin.source, "name": origin.name, "args": dict(origin.args)},
+            "plan": self.plan.as_json(),
+            "plan_digest": self.plan.digest,
+            "seed": self.seed,
+            "training": self.training,
+            "input": list(self.input),
+            "before": self.before and self.before.as_json(),
+            "after": self.after and self.after.as_json(),
+            "skipped": [{"name": name, "reason": reason} for name, reason in self.skipped],
+            "aliases": dict(self.aliases),
+            "versions": dict(self.versions),
+            "files": dict(self.files),
+        }
+        return content | {"digest": _digest(content)}
+
+
+def save(
+    conversion: Conversion,
+    path: str | Path,
+    *,
+    force: bool = False,
+) -> Path:
+    """Write a converted network to the directory ``path``: whole, or not at all.
+
+    ``ghostify.json`` tells how to build it (the base model, the plan, versions, costs),
+    ``model.safetensors`` holds its state dict and ``summary.md`` a table for people.
+    The same conversion gives the same bytes.
+
+    Raises:
+        ArtefactError: the state dict holds something that is no tensor.
+        OutputError: the directory exists (and not ``force``), or cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from ghostify.summary import summary
+
+    path = Path(path)
+    tensors, aliases = _unshared(conversion.model.state_dict())
+    with fresh_directory(path, force=force) as new:
+        try:
+            save_file(tensors, new / _WEIGHTS)
+        except SafetensorError as error:
+            raise _os_error(error) from error
+        (new / _SUMMARY).write_text(summary(conversion), encoding="utf-8")
+        manifest = Manifest(
+            origin=conversion.origin,
+            plan=conversion.plan,
+            seed=conversion.seed,
+            training=conversion.model.training,
+            input=conversion.input,
+            before=conversion.before,
+            after=conversion.after,
+            skipped=tuple((skip.name, skip.reason) for skip in conversion.skipped),
+            aliases=aliases,
+            versions=_versions(conversion.origin),
+            files={name: sha256_of(new / name) for name in (_WEIGHTS, _SUMMARY)},
+        )
+        (new / MANIFEST).write_text(_dump(manifest.as_json()), encoding="utf-8")
+    return path
+
+
+def load(path: str | Path, *, base: nn.Module | None = None) -> nn.Module:
+    """Build the network of an artefact again and load its weights.
+
+    A network that was made by a factory is made by the same factory again, so its package
+    must be importable, and is run: load such artefacts only from people whose code you
+    would run, or pass ``base``.
+
+    Args:
+        base: the original network, for one that was given in memory; it is not changed, and
+            its weights do not matter.
+
+    Raises:
+        ArtefactError: a file is missing, damaged or of another format; the base is another
+            network than the artefact's.
+        ModelError: a base is needed and not given.
+    """
+    from safetensors.torch import load_file
+
+    from ghostify.graph.rewrite import rewrite
+    from ghostify.models.zoo import rebuild
+
+    path = Path(path)
+    manifest = parse_manifest(path / MANIFEST)
+    for name, digest in manifest.files.items():
+        file = path / name
+        if not file.is_file():
+            raise ArtefactError(f"{path} is incomplete: {name} is missing; convert again")
+        if sha256_of(file) != digest:
+            raise ArtefactError(
+                f"{file} is damaged: its content hash differs from the one in {MANIFEST}; "
+                "copy the artefact again or convert again"
+            )
+    if base is None and manifest.origin.source == "memory":
+        raise ModelError(
+            f"{path} was made from a network in memory ({manifest.origin.name}); "
+            "pass it as ghostify.load(path, base=model)"
+        )
+    try:
+        original = base if base is not None else rebuild(manifest.origin).model
+        model = rewrite(original, manifest.plan).model
+    except PlanError as error:
+        raise ArtefactError(f"{path} does not fit the network it names: {error}") from error
+    state = dict(load_file(path / _WEIGHTS))
+    state |= {alias: state[name] for alias, name in manifest.aliases.items() if name in state}
+    _load_state(model, state, path)
+    return model.train(manifest.training)
+
+
+def parse_manifest(path: Path) -> Manifest:
+    """Read and check a ``ghostify.json``.
+
+    Raises:
+        ArtefactError: missing, changed since it was written, or of another format.
+    """
+    if not path.is_file():
+        raise ArtefactError(f"{path.parent} is no artefact of ghostify: {path.name} is missing")
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+        found = value["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ArtefactError(f"{path} is damaged: it is not the JSON of an artefact") from None
+    if found != FORMAT:
+        raise ArtefactError(
+            f"{path} has format {found!r}, this version of ghostify reads {FORMAT}; "
+            "convert again or use the version that wrote it"
+        )
+    digest = value.pop("digest", None)
+    if digest != _digest(value):
+        raise ArtefactError(
+            f"{path} is damaged or was edited: its digest does not match; convert again "
+            "(a plan to edit is given by --plan FILE.yaml)"
+        )
+    model = value["model"]
+    return Manifest(
+        origin=Origin(model["source"], model["name"], model["args"]),
+        plan=Plan.from_json(value["plan"], where=str(path)),
+        seed=value["seed"],
+        training=value["training"],
+        input=tuple(value["input"]),
+        before=value["before"] and Cost(**value["before"]),
+        after=value["after"] and Cost(**value["after"]),
+        skipped=tuple((skip["name"], skip["reason"]) for skip in value["skipped"]),
+        aliases=value["aliases"],
+        versions=value["versions"],
+        files=value["files"],
+    )
+
+
+def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if name not in state:
+            raise ArtefactError(f"{path} lacks {name}, which its network has; use the same base")
+        if state[name].shape != tensor.shape:
+            raise ArtefactError(
+                f"{path}: {name} has the shape {list(state[name].shape)}, its network expects "
+                f"{list(tensor.shape)}; use the same base"
+            )
+    surplus = [name for name in state if name not in own]
+    if surplus:
+        raise ArtefactError(f"{path}: its network has no {surplus[0]}; use the same base")
+    model.load_state_dict(state)
+
+
+def _unshared(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Split a state dict into tensors of their own and names of shared ones."""
+    from torch import Tensor
+
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    owners: dict[tuple[Any, ...], str] = {}
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ArtefactError(
+                f"{name} in the state dict is a {type(value).__name__}, not a tensor; only "
+                "tensors can be saved without pickle"
+            )
+        place = (value.device, value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if value.numel() and place in owners:
+            aliases[name] = owners[place]
+            continue
+        owners[place] = name
+        tensors[name] = value.detach().contiguous()
+    storages: dict[int, str] = {}
+    for name, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        if pointer and storages.setdefault(pointer, name) != name:
+            tensors[name] = tensor.clone()  # a view of another tensor's memory
+    return tensors, aliases
+
+
+def _os_error(error: Exception) -> OSError:
+    """Turn an error of the safetensors library into the system's, whose number it quotes."""
+    number = re.search(r"os error (\d+)", str(error))
+    code = int(number[1]) if number else errno.EIO
+    return OSError(code, os.strerror(code))
+
+
+def _versions(origin: Origin) -> dict[str, str]:
+    packages = ["ghostify", "torch", "safetensors"]
+    if origin.source in ("torchvision", "timm"):
+        packages.append(origin.source)
+    return {name: metadata.version(name) for name in packages} | {
+        "python": platform.python_version()
+    }
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _dump(content: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(content, indent=2) + "\n"
+    except TypeError as error:
+        raise ArtefactError(f"the model's arguments cannot be written as JSON ({error})") from None

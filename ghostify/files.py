@@ -1,0 +1,128 @@
+"""Directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ghostify.errors import OutputError
+
+__all__ = ["MANIFEST", "check_output", "fresh_directory", "sha256_of"]
+
+MANIFEST = "ghostify.json"
+"""The file that tells an artefact from any other directory."""
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Make sure, before any work, that a directory can be written to ``path``.
+
+    Raises:
+        OutputError: the path exists and may not be replaced, or cannot be written.
+    """
+    if path.is_symlink() and not path.exists():
+        raise OutputError(f"{path} is a broken link; remove it or choose another directory")
+    if path.exists():
+        if not path.is_dir():
+            raise OutputError(f"{path} is a file; choose another output directory")
+        empty = not any(path.iterdir())
+        if not empty and not force:
+            raise OutputError(
+                f"{path} exists already; use --force to replace it, or choose another directory"
+            )
+        if not empty and not (path / MANIFEST).is_file():
+            raise OutputError(
+                f"{path} holds something that is no artefact of ghostify and is not replaced; "
+                "choose another output directory"
+            )
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise OutputError(f"{path} cannot be written: {parent} is no directory; choose another")
+    try:
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".ghostify-"):
+            pass
+    except OSError as error:
+        raise _explain(path, error) from None
+
+
+@contextlib.contextmanager
+def fresh_directory(path: Path, *, force: bool) -> Iterator[Path]:
+    """Yield an empty directory that takes the place of ``path`` once the block has succeeded.
+
+    It lies beside ``path``, so that the last step is a rename. If the block fails or is
+    interrupted, nothing is left behind and what stood at ``path`` still stands there.
+
+    Raises:
+        OutputError: as :func:`check_output`, and for a full or failing disk.
+    """
+    check_output(path, force=force)
+    path = path.absolute()
+    created = _make_parents(path)
+    aside: Path | None = None
+    done = False
+    try:
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        new = aside / "new"
+        new.mkdir()
+        yield new
+        _sync(new)
+        if path.exists():
+            path.replace(aside / "old")
+        try:
+            new.replace(path)
+        except BaseException:
+            if (aside / "old").exists():
+                (aside / "old").replace(path)
+            raise
+        done = True
+    except OSError as error:
+        raise error if isinstance(error, OutputError) else _explain(path, error) from None
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+        if not done:
+            for parent in created:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _make_parents(path: Path) -> list[Path]:
+    """Create the missing parents; return them, the innermost first."""
+    missing = []
+    parent = path.parent
+    while not parent.exists():
+        missing.append(parent)
+        parent = parent.parent
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _explain(path, error) from None
+    return missing
+
+
+def _sync(directory: Path) -> None:
+    for file in directory.iterdir():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+
+
+def _explain(path: Path, error: OSError) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OutputError(
+            f"no space is left to write {path}; free some or choose another output directory"
+        )
+    why = error.strerror or str(error)
+    return OutputError(f"{path} cannot be written ({why}); choose another output directory")

@@ -1,0 +1,169 @@
+"""Read checkpoints without running what is in them, and load them into networks."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghostify.errors import WeightsError, nearest
+
+__all__ = ["load_weights", "read_checkpoint"]
+
+_CONTAINERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "module",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+)
+_WRAPPERS = ("module.", "_orig_mod.")
+_SHOWN = 3
+
+
+def load_weights(model: nn.Module, path: str | Path, *, name: str = "the model") -> None:
+    """Load a checkpoint file into a model, in place; all of it or nothing.
+
+    Wrappers' prefixes (``module.``, ``_orig_mod.``, one common prefix) are stripped.
+
+    Raises:
+        WeightsError: the file cannot be read safely, or its keys or shapes do not fit.
+    """
+    path = Path(path)
+    own = model.state_dict()
+    state = _without_prefix(read_checkpoint(path), own)
+    wrong = {
+        key: (tuple(value.shape), tuple(own[key].shape))
+        for key, value in state.items()
+        if key in own and isinstance(own[key], Tensor) and value.shape != own[key].shape
+    }
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    if not (wrong or missing or unexpected):
+        model.load_state_dict(state, strict=False)
+        return
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} missing ({_some(missing)})")
+    if unexpected:
+        hint = nearest(unexpected[0], missing or own, count=1)
+        parts.append(f"{len(unexpected)} unexpected ({_some(unexpected)}{hint})")
+    if wrong:
+        shapes = [
+            f"{key}: {_times(found)} for {_times(want)}" for key, (found, want) in wrong.items()
+        ]
+        parts.append(f"{len(wrong)} of another shape ({_some(shapes)})")
+    raise WeightsError(
+        f"{path} does not fit {name}: of its keys {', '.join(parts)}; "
+        "check the model's name and arguments"
+    )
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors, .pth, .pt, .th or .bin file by name.
+
+    Nothing in the file is executed: pickles are read with ``weights_only=True``.
+
+    Raises:
+        WeightsError: missing, damaged, unsafe, or no state dict in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise WeightsError(f"the checkpoint {path} {what}; give a .pth or .safetensors file")
+    try:
+        value = _read(path)
+    except OSError as error:
+        raise WeightsError(f"the checkpoint {path} cannot be read ({error.strerror})") from None
+    except Exception as error:
+        if "weights_only" in str(error).lower() or "unsupported global" in str(error).lower():
+            raise WeightsError(
+                f"{path} holds objects other than tensors, which could run code, and is refused; "
+                "save model.state_dict() alone"
+            ) from None
+        raise WeightsError(
+            f"the checkpoint {path} is damaged or of an unknown format; get or save it again"
+        ) from None
+    state = _state_dict(value)
+    if state is None:
+        keys = ", ".join(map(str, list(value)[:5])) if isinstance(value, Mapping) else ""
+        found = f"a dict of {keys}" if keys else f"a {type(value).__name__}"
+        raise WeightsError(f"{path} holds no state dict but {found}; save model.state_dict()")
+    return state
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        head = file.read(16)
+    if path.suffix == ".safetensors" or head[8:10] == b'{"':
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    with _harmless_classes():
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextlib.contextmanager
+def _harmless_classes() -> Iterator[None]:
+    """Allow what training scripts commonly put beside the weights and cannot run code."""
+    import numpy
+
+    number = numpy.float64(0)
+    rebuild = number.__reduce__()[0]  # multiarray.scalar, whose home moved in numpy 2
+    dtypes = {type(numpy.dtype(kind)) for kind in (numpy.float64, numpy.float32, numpy.int64)}
+    allowed: list[Any] = [argparse.Namespace, numpy.dtype, rebuild, *dtypes]
+    with torch.serialization.safe_globals(allowed):
+        yield
+
+
+def _state_dict(value: Any) -> dict[str, Tensor] | None:
+    if not isinstance(value, Mapping):
+        return None
+    if value and all(isinstance(item, Tensor) for item in value.values()):
+        return {str(key): item for key, item in value.items()}
+    for container in _CONTAINERS:
+        inner = _state_dict(value[container]) if container in value else None
+        if inner is not None:
+            return inner
+    tensors = {str(key): item for key, item in value.items() if isinstance(item, Tensor)}
+    return tensors if len(tensors) > len(value) / 2 else None
+
+
+def _without_prefix(state: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
+    while True:
+        for wrapper in _WRAPPERS:
+            if state and all(key.startswith(wrapper) for key in state):
+                if any(key in own for key in state):
+                    return state
+                state = {key.removeprefix(wrapper): value for key, value in state.items()}
+                break
+        else:
+            break
+    if any(key in own for key in state):
+        return state
+    prefix = f"{next(iter(state)).partition('.')[0]}."
+    if all(key.startswith(prefix) for key in state):
+        stripped = {key.removeprefix(prefix): value for key, value in state.items()}
+        if any(key in own for key in stripped):
+            return stripped
+    return state
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
