@@ -1,0 +1,1 @@
+"""Where per-layer settings come from: search spaces."""
