@@ -1,0 +1,212 @@
+"""The command line's options, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from ghostify.cli.options import Request, UsageError, read_request
+from ghostify.errors import GhostifyError
+
+__all__ = ["app", "main"]
+
+OK, EXPECTED, USAGE, BUG, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+"""Exit codes."""
+
+app = typer.Typer(
+    help="Turn the convolutions of any CNN into Ghost modules (GhostNet, CVPR 2020).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_MODEL_HELP = (
+    "resnet50, timm:NAME, torchvision:NAME, package.module:factory, or the directory of an artefact"
+)
+Model = Annotated[str, typer.Argument(help=_MODEL_HELP, metavar="MODEL", show_default=False)]
+Ratio = Annotated[int, typer.Option("--s", "--ratio", help="Output maps per intrinsic map.")]
+Kernel = Annotated[int, typer.Option("--d", "--kernel", help="Side of the cheap filters, odd.")]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Leave these layers alone, such as 'head.*'. Repeatable."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATTERN=sS,dD", help="Settings for some, 'stage4.*=s3,d5'. Repeatable."
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="Convert the first convolution too.")]
+PlanFile = Annotated[
+    Path | None,
+    typer.Option("--plan", help="Explicit settings by layer: YAML, JSON, or an artefact's."),
+]
+InputSize = Annotated[
+    str | None, typer.Option(metavar="N|HxW|CxHxW", help="Default: the model's own.")
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="Checkpoint for the original: .pth, .pt, .th, .safetensors.")
+]
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Take the library's own trained weights.")
+]
+ModelArg = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Argument for the model's function. Repeatable."),
+]
+Seed = Annotated[int, typer.Option(help="Of all new random weights.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"ghostify {metadata.version('ghostify')}")
+        raise typer.Exit
+
+
+@app.command()
+def convert(
+    context: typer.Context,
+    model: Model,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to write the converted network to."),
+    ] = None,
+    s: Ratio = 2,
+    d: Kernel = 3,
+    keep: Keep = None,
+    set_: Set = None,
+    all_: All = False,
+    plan: PlanFile = None,
+    input_size: InputSize = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    model_arg: ModelArg = None,
+    seed: Seed = 0,
+    verify: Annotated[
+        bool, typer.Option(help="Run the result: shapes, finite values, gradients.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing artefact.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Replace a network's convolutions by Ghost modules.
+
+    Without -o nothing is written.
+    """
+    from ghostify.cli.convert import run
+
+    return run(
+        _request(context),
+        output=output,
+        verify=verify,
+        dry_run=dry_run,
+        force=force,
+        as_json=json,
+        quiet=quiet,
+    )
+
+
+@app.command()
+def inspect(
+    context: typer.Context,
+    model: Model,
+    s: Ratio = 2,
+    d: Kernel = 3,
+    keep: Keep = None,
+    set_: Set = None,
+    all_: All = False,
+    plan: PlanFile = None,
+    input_size: InputSize = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    model_arg: ModelArg = None,
+    seed: Seed = 0,
+    thop: Annotated[bool, typer.Option(help="Let thop count too, as a second opinion.")] = True,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """List a network's convolutions: what would be converted, what not and why."""
+    from ghostify.cli.inspect import run
+
+    return run(_request(context), thop=thop, as_json=json, quiet=quiet)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every error becomes one line."""
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, _terminate)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # package.module:factory from where the user stands
+    try:
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or OK)
+    except UsageError as error:
+        return _fail(str(error), USAGE)
+    except GhostifyError as error:
+        return _fail(str(error), EXPECTED)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; nothing was written", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except MemoryError:
+        return _fail("out of memory; choose a smaller network or input", EXPECTED)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else EXPECTED
+    except Exception as error:  # the last resort, so that nobody sees a traceback
+        return _unforeseen(error)
+
+
+def _request(context: typer.Context) -> Request:
+    given = {
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    return read_request(context.params, given=given)
+
+
+def _unforeseen(error: Exception) -> int:
+    if hasattr(error, "format_message"):  # the option parser's own errors
+        message = " ".join(error.format_message().split())
+        return _fail(f"{message.rstrip('.')}; see ghostify --help", USAGE) if message else USAGE
+    if isinstance(error, OSError):
+        return _fail(f"{error.strerror or error}; check the disk and the permissions", EXPECTED)
+    if os.environ.get("GHOSTIFY_TRACEBACK"):
+        traceback.print_exception(error)
+    line = (str(error).strip().splitlines() or [""])[0]
+    return _fail(
+        f"this is a bug in ghostify ({type(error).__name__}: {line}); run again with "
+        "GHOSTIFY_TRACEBACK=1 and report what it prints",
+        BUG,
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,151 @@
+"""Draw conversions as tables for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ghostify.cost.budget import Cost
+from ghostify.cost.closed_form import LayerCost
+from ghostify.rules import Skipped
+from ghostify.spec import ConvSite
+
+__all__ = ["as_json", "console", "layer_table", "notes", "print_json", "totals_table"]
+
+_PLAIN_WIDTH = 150
+
+
+def console() -> Console:
+    """Return a console on standard output, wide enough for tables where it is no terminal."""
+    there = Console(highlight=False)
+    return there if there.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
+def layer_table(
+    sites: Sequence[ConvSite], layers: Iterable[LayerCost], skipped: Iterable[Skipped]
+) -> Table:
+    """One row per convolution in execution order: what it is and what becomes of it."""
+    table = Table(header_style="bold", pad_edge=False, box=None)
+    table.add_column("layer", overflow="fold")
+    table.add_column("maps", justify="right", no_wrap=True)
+    table.add_column("kernel", no_wrap=True)
+    table.add_column("output", no_wrap=True)
+    table.add_column("ghost", no_wrap=True)
+    table.add_column("MACs", justify="right", no_wrap=True)
+    table.add_column("after", justify="right", no_wrap=True)
+    table.add_column("ratio", justify="right", no_wrap=True)
+    table.add_column("s·c/(s+c-1)", justify="right", no_wrap=True)
+    table.add_column("kept because", overflow="fold")
+    converted = {layer.name: layer for layer in layers}
+    reasons = {skip.name: skip.reason for skip in skipped}
+    for site in sites:
+        layer = converted.get(site.name)
+        cells = [
+            escape(site.name),
+            f"{site.in_channels} → {site.out_channels}",
+            _kernel(site),
+            _times(site.out_size) + (f" ({site.calls} calls)" if site.calls > 1 else ""),
+        ]
+        if layer is None:
+            reason = escape(reasons.get(site.name, site.reason))
+            table.add_row(*cells, "", amount(site.macs), "", "", "", reason, style="dim")
+        else:
+            table.add_row(
+                *cells,
+                f"[green]{layer.spec}[/green]",
+                amount(layer.before.macs),
+                amount(layer.after.macs),
+                f"{layer.macs_ratio:.2f}x",
+                f"{layer.paper_ratio:.2f}x",
+                "",
+            )
+    return table
+
+
+def totals_table(before: Cost, after: Cost, *, replaced: int, kept: int) -> Table:
+    """Parameters and multiply-adds of the whole network, before and after."""
+    table = Table(header_style="bold", pad_edge=False, box=None)
+    for title in ("", "before", "after", "ratio"):
+        table.add_column(title, justify="right" if title else "left")
+    for title, old, new in (
+        ("parameters", before.params, after.params),
+        ("MACs", before.macs, after.macs),
+    ):
+        table.add_row(title, amount(old), amount(new), f"{old / max(new, 1):.2f}x")
+    table.add_row("convolutions", str(replaced + kept), f"{replaced} Ghost, {kept} kept", "")
+    return table
+
+
+def amount(number: int) -> str:
+    """Write a count in thousands, millions or billions, with four figures: ``4.089 G``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            scaled = number / size
+            digits = 3 if scaled < 10 else 2 if scaled < 100 else 1
+            return f"{scaled:.{digits}f} {unit}"
+    return str(number)
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Print remarks to standard error."""
+    there = Console(stderr=True, highlight=False, soft_wrap=True)
+    for line in lines:
+        there.print(f"[dim]note: {escape(line)}[/dim]")
+
+
+def as_json(
+    *,
+    model: str,
+    before: Cost,
+    after: Cost,
+    layers: Iterable[LayerCost],
+    skipped: Iterable[Skipped],
+) -> dict[str, Any]:
+    """Return what both verbs print for machines."""
+    return {
+        "model": model,
+        "before": before.as_json(),
+        "after": after.as_json(),
+        "replaced": [
+            {"name": layer.name, "ratio": layer.spec.ratio, "kernel": layer.spec.kernel}
+            for layer in layers
+        ],
+        "skipped": [{"name": skip.name, "reason": skip.reason} for skip in skipped],
+    }
+
+
+def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print one JSON value to standard output, and nothing else."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def path_or_none(path: Path | None) -> str | None:
+    """Return a path as JSON has it."""
+    return None if path is None else str(path)
+
+
+def _kernel(site: ConvSite) -> str:
+    parts = [_times(site.kernel)]
+    if any(step != 1 for step in site.stride):
+        parts.append(f"/{_short(site.stride)}")
+    if any(step != 1 for step in site.dilation):
+        parts.append(f"dil {_short(site.dilation)}")
+    if site.groups > 1:
+        parts.append(f"g{site.groups}")
+    return " ".join(parts)
+
+
+def _short(steps: tuple[int, ...]) -> str:
+    return str(steps[0]) if len(set(steps)) == 1 else _times(steps)
+
+
+def _times(sides: tuple[int, ...]) -> str:
+    return "x".join(map(str, sides))
