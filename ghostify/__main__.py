@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 
+from ghostify.cli import interrupt
+
 __all__ = ["entry"]
 
 _INTERRUPTED = 130
@@ -18,14 +20,17 @@ def entry() -> int:
     of the time of a conversion. So it runs rarely, and not on the way out.
     """
     gc.set_threshold(100_000, 50, 100)
+    interrupt.install()
     try:
-        from ghostify.cli.app import main  # in here, so that Ctrl-C is caught from the start
+        with interrupt.deferred():
+            from ghostify.cli.app import main  # in here, so that Ctrl-C is caught from the start
 
         return main()
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; nothing was written\n")
-        return _INTERRUPTED
+        sys.stderr.write("error: interrupted; nothing half-written is left\n")
+        return interrupt.exit_code() or _INTERRUPTED
     finally:
+        interrupt.ignore()
         gc.freeze()
 
 

@@ -230,7 +230,11 @@ def open_model(
     manifest = parse_manifest(path / MANIFEST)
     model = load(path)
     base = zoo.rebuild(manifest.origin)
-    return dataclasses.replace(base, model=model, ghosted=manifest.plan)
+    size = base.input_size
+    if len(manifest.input) == 1 and manifest.input[0].count("x") == 3:
+        size = tuple(int(side) for side in manifest.input[0].split("x")[1:])
+    note = base.note if size == base.input_size else ""
+    return dataclasses.replace(base, model=model, input_size=size, note=note, ghosted=manifest.plan)
 
 
 def _call(built: Built, example: Any, input_size: tuple[int, ...] | None) -> Call:

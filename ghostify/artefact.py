@@ -99,6 +99,7 @@ def save(
             save_file(tensors, new / _WEIGHTS)
         except SafetensorError as error:
             raise _os_error(error) from error
+        (new / _WEIGHTS).chmod(new.stat().st_mode & 0o666)  # the library makes it private
         (new / _SUMMARY).write_text(summary(conversion), encoding="utf-8")
         manifest = Manifest(
             origin=conversion.origin,

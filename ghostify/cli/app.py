@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
+from ghostify.cli import interrupt
 from ghostify.cli.options import Request, UsageError, read_request
 from ghostify.errors import GhostifyError
 
 __all__ = ["app", "main"]
 
-OK, EXPECTED, USAGE, BUG, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+OK, EXPECTED, USAGE, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
 
 app = typer.Typer(
@@ -69,13 +68,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
-@app.callback()
-def _common(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"ghostify {metadata.version('ghostify')}")
         raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -111,7 +119,8 @@ def convert(
 
     Without -o nothing is written.
     """
-    from ghostify.cli.convert import run
+    with interrupt.deferred():
+        from ghostify.cli.convert import run
 
     return run(
         _request(context),
@@ -144,15 +153,14 @@ def inspect(
     quiet: Quiet = False,
 ) -> int:
     """List a network's convolutions: what would be converted, what not and why."""
-    from ghostify.cli.inspect import run
+    with interrupt.deferred():
+        from ghostify.cli.inspect import run
 
     return run(_request(context), thop=thop, as_json=json, quiet=quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every error becomes one line."""
-    if hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, _terminate)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
@@ -160,22 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
         sys.stdout.flush()
-        return int(code or OK)
-    except UsageError as error:
-        return _fail(str(error), USAGE)
-    except GhostifyError as error:
-        return _fail(str(error), EXPECTED)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; nothing was written", INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except MemoryError:
-        return _fail("out of memory; choose a smaller network or input", EXPECTED)
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else EXPECTED
-    except Exception as error:  # the last resort, so that nobody sees a traceback
-        return _unforeseen(error)
+        interrupt.check()
+    except BaseException as error:  # the one place where errors become exit codes
+        return _exit_code(error)
+    return int(code or OK)
 
 
 def _request(context: typer.Context) -> Request:
@@ -187,12 +183,25 @@ def _request(context: typer.Context) -> Request:
     return read_request(context.params, given=given)
 
 
-def _unforeseen(error: Exception) -> int:
-    if hasattr(error, "format_message"):  # the option parser's own errors
-        message = " ".join(error.format_message().split())
-        return _fail(f"{message.rstrip('.')}; see ghostify --help", USAGE) if message else USAGE
+def _exit_code(error: BaseException) -> int:
+    """Print what went wrong in one line, and return the exit code for it."""
+    signalled = interrupt.exit_code()
+    if signalled or isinstance(error, KeyboardInterrupt | typer.Abort):
+        return _fail("interrupted; nothing half-written is left", signalled or INTERRUPTED)
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else EXPECTED
+    if isinstance(error, GhostifyError):
+        return _fail(str(error), USAGE if isinstance(error, UsageError) else EXPECTED)
+    if isinstance(error, BrokenPipeError):  # the reader has gone, as with head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    if isinstance(error, MemoryError):
+        return _fail("out of memory; choose a smaller network or input", EXPECTED)
     if isinstance(error, OSError):
         return _fail(f"{error.strerror or error}; check the disk and the permissions", EXPECTED)
+    if hasattr(error, "format_message"):  # the option parser's own errors
+        message = " ".join(error.format_message().split()).rstrip(".")
+        return _fail(f"{message}; see ghostify --help", USAGE) if message else USAGE
     if os.environ.get("GHOSTIFY_TRACEBACK"):
         traceback.print_exception(error)
     line = (str(error).strip().splitlines() or [""])[0]
@@ -206,7 +215,3 @@ def _unforeseen(error: Exception) -> int:
 def _fail(message: str, code: int) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
     return code
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)

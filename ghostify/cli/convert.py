@@ -95,19 +95,17 @@ def _dry_run(request: Request, *, as_json: bool, quiet: bool) -> int:
 
 
 def _show(conversion: Conversion, output: Path | None, *, verified: bool) -> None:
-    console = render.console()
-    console.print(render.layer_table(conversion.sites, conversion.layers, conversion.skipped))
-    console.print()
-    console.print(f"{conversion.plan.model}, input {', '.join(conversion.input)}")
     assert conversion.before is not None
     assert conversion.after is not None
-    console.print(
+    render.page(
+        render.layer_table(conversion.sites, conversion.layers, conversion.skipped),
+        f"\n{conversion.plan.model}, input {', '.join(conversion.input)}",
         render.totals_table(
             conversion.before,
             conversion.after,
             replaced=len(conversion.layers),
             kept=len(conversion.skipped),
-        )
+        ),
     )
     done = "verified: shapes, finite values, a gradient for every new parameter"
     notes = [*conversion.notes, done if verified else "not verified"]

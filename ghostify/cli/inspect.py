@@ -43,14 +43,12 @@ def run(request: Request, *, thop: bool, as_json: bool, quiet: bool) -> int:
 
 def show(found: Inspection) -> None:
     """Print the tables of an inspection."""
-    console = render.console()
-    console.print(render.layer_table(found.sites, found.layers, found.skipped))
-    console.print()
-    console.print(f"{found.name}, input {', '.join(found.input)}")
-    console.print(
+    render.page(
+        render.layer_table(found.sites, found.layers, found.skipped),
+        f"\n{found.name}, input {', '.join(found.input)}",
         render.totals_table(
             found.before, found.after, replaced=len(found.layers), kept=len(found.skipped)
-        )
+        ),
     )
     render.notes((*found.notes, *_opinion(found.opinion)))
 

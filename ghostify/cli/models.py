@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ghostify.api import Step, open_model
+from ghostify.cli import interrupt
 from ghostify.cli.options import Request
 from ghostify.models.weights import load_weights
 from ghostify.models.zoo import Built
@@ -17,12 +18,13 @@ def open_requested(request: Request, step: Step) -> Built:
         GhostifyError: no such model, or weights that do not fit.
     """
     step(f"building {request.model}")
-    built = open_model(
-        request.model,
-        args=request.model_args,
-        pretrained=request.pretrained,
-        seed=request.seed,
-    )
+    with interrupt.deferred():  # it imports torchvision or timm
+        built = open_model(
+            request.model,
+            args=request.model_args,
+            pretrained=request.pretrained,
+            seed=request.seed,
+        )
     if request.weights is not None:
         load_weights(built.model, request.weights, name=request.model)
     return built

@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ghostify.cli import interrupt
+
 __all__ = ["Steps"]
 
 _DELAY_S = 1.0
@@ -31,11 +33,13 @@ class Steps:
         self._task = self._bar.add_task("", total=total)
         self._lock = threading.Lock()
         self._done = quiet or not console.is_terminal
+        self._shown = False
         self._timer = threading.Timer(_DELAY_S, self._show)
         self._timer.daemon = True
 
     def __call__(self, description: str) -> None:
-        """Begin the next step."""
+        """Begin the next step, unless the user has had enough."""
+        interrupt.check()
         started = self._bar.tasks[0].description != ""
         self._bar.update(self._task, description=description, advance=int(started))
 
@@ -53,9 +57,11 @@ class Steps:
         self._timer.cancel()
         with self._lock:
             self._done = True
-            self._bar.stop()
+            if self._shown:
+                self._bar.stop()
 
     def _show(self) -> None:
         with self._lock:
             if not self._done:
                 self._bar.start()
+                self._shown = True

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,55 +16,65 @@ from ghostify.cost.closed_form import LayerCost
 from ghostify.rules import Skipped
 from ghostify.spec import ConvSite
 
-__all__ = ["as_json", "console", "layer_table", "notes", "print_json", "totals_table"]
+__all__ = ["as_json", "layer_table", "notes", "page", "print_json", "totals_table"]
 
 _PLAIN_WIDTH = 150
+_WIDE = 120
 
 
-def console() -> Console:
-    """Return a console on standard output, wide enough for tables where it is no terminal."""
-    there = Console(highlight=False)
-    return there if there.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+def page(*parts: RenderableType) -> None:
+    """Print tables and text to standard output; wide, and without padding, if no terminal."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(*parts, sep="\n")
+        return
+    plain = Console(highlight=False, width=_PLAIN_WIDTH)
+    with plain.capture() as text:
+        plain.print(*parts, sep="\n")
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in text.get().splitlines())
 
 
 def layer_table(
     sites: Sequence[ConvSite], layers: Iterable[LayerCost], skipped: Iterable[Skipped]
 ) -> Table:
-    """One row per convolution in execution order: what it is and what becomes of it."""
+    """One row per convolution in execution order: what it is and what becomes of it.
+
+    On a narrow terminal some columns are left out.
+    """
+    there = Console()
+    wide = not there.is_terminal or there.width >= _WIDE
     table = Table(header_style="bold", pad_edge=False, box=None)
-    table.add_column("layer", overflow="fold")
+    table.add_column("layer", overflow="fold", min_width=16)
     table.add_column("maps", justify="right", no_wrap=True)
-    table.add_column("kernel", no_wrap=True)
-    table.add_column("output", no_wrap=True)
-    table.add_column("ghost", no_wrap=True)
+    if wide:
+        table.add_column("kernel", no_wrap=True)
+        table.add_column("output", no_wrap=True)
     table.add_column("MACs", justify="right", no_wrap=True)
-    table.add_column("after", justify="right", no_wrap=True)
-    table.add_column("ratio", justify="right", no_wrap=True)
-    table.add_column("s·c/(s+c-1)", justify="right", no_wrap=True)
-    table.add_column("kept because", overflow="fold")
+    if wide:
+        for title in ("ghost", "after", "ratio", "s·c/(s+c-1)"):
+            table.add_column(title, justify="left" if title == "ghost" else "right", no_wrap=True)
+        table.add_column("kept because", overflow="fold")
+    else:
+        table.add_column("becomes", overflow="fold")
     converted = {layer.name: layer for layer in layers}
     reasons = {skip.name: skip.reason for skip in skipped}
     for site in sites:
         layer = converted.get(site.name)
-        cells = [
-            escape(site.name),
-            f"{site.in_channels} → {site.out_channels}",
-            _kernel(site),
-            _times(site.out_size) + (f" ({site.calls} calls)" if site.calls > 1 else ""),
-        ]
+        cells = [escape(site.name), f"{site.in_channels} → {site.out_channels}"]
+        if wide:
+            calls = f" ({site.calls} calls)" if site.calls > 1 else ""
+            cells += [_kernel(site), _times(site.out_size) + calls]
+        cells.append(amount(site.macs))
         if layer is None:
             reason = escape(reasons.get(site.name, site.reason))
-            table.add_row(*cells, "", amount(site.macs), "", "", "", reason, style="dim")
+            table.add_row(*cells, *[""] * (4 * wide), reason, style="dim")
+            continue
+        ghost, after = f"[green]{layer.spec}[/green]", amount(layer.after.macs)
+        ratio = f"{layer.macs_ratio:.2f}x"
+        if wide:
+            table.add_row(*cells, ghost, after, ratio, f"{layer.paper_ratio:.2f}x", "")
         else:
-            table.add_row(
-                *cells,
-                f"[green]{layer.spec}[/green]",
-                amount(layer.before.macs),
-                amount(layer.after.macs),
-                f"{layer.macs_ratio:.2f}x",
-                f"{layer.paper_ratio:.2f}x",
-                "",
-            )
+            table.add_row(*cells, f"{ghost} {after} {ratio}")
     return table
 
 
@@ -125,11 +134,6 @@ def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print one JSON value to standard output, and nothing else."""
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
-
-
-def path_or_none(path: Path | None) -> str | None:
-    """Return a path as JSON has it."""
-    return None if path is None else str(path)
 
 
 def _kernel(site: ConvSite) -> str:

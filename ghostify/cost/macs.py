@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +123,7 @@ def count(probe: Probe) -> Counted:
             handle.remove()
         if probe.model is model:  # else the probe went over to another copy
             break
-    by_operator = counter.get_flop_counts()["Global"]
+    by_operator = counter.get_flop_counts().get("Global", {})
     convolutions = sum(flops for packet, flops in by_operator.items() if "conv" in str(packet))
     unknown = {
         packet
@@ -186,10 +187,12 @@ def second_opinion(probe: Probe, sites: Sequence[ConvSite]) -> SecondOpinion | s
         CountError: thop and the closed form disagree on a plain convolution, which both
             of them know.
     """
-    try:
-        from thop import profile
-    except ImportError as error:
-        return f"thop cannot be imported ({sentence(error)})"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # thop uses what Python has deprecated
+        try:
+            from thop import profile
+        except ImportError as error:
+            return f"thop cannot be imported ({sentence(error)})"
     logging.getLogger("thop").setLevel(logging.ERROR)
     model = copy_model(probe.source).eval()
     try:

@@ -233,10 +233,10 @@ class Probe:
             _log.debug("%s cannot be copied to fake tensors: %s", self.name, sentence(error))
             return None
         self._mode = mode
-        return _without_hooks(model), inputs
+        return _bare(model), inputs
 
     def _real(self) -> tuple[nn.Module, Call]:
-        return _without_hooks(copy_model(self.source)), self.call.map(torch.clone)
+        return _bare(copy_model(self.source)), self.call.map(torch.clone)
 
     def _explain(self, error: Exception) -> InputError:
         return InputError(
@@ -257,7 +257,10 @@ def _silent_fake_tensors() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _without_hooks(model: nn.Module) -> nn.Module:
+def _bare(model: nn.Module) -> nn.Module:
+    """Take off what a run without gradients does not need, and might do harm."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
     for module in model.modules():
         module._forward_hooks.clear()
         module._forward_hooks_with_kwargs.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from ghostify.graph.probe import (
 from ghostify.nn.ghost import GhostModule
 
 __all__ = ["Verification", "verify"]
+
+_ATTEMPTS = 4
 
 _SIDES = (64, 96, 128)
 """Sides of the images for the numeric check, tried before the example's own."""
@@ -43,7 +46,8 @@ def verify(original: Probe, converted: Probe) -> Verification:
     real, in a scratch copy, on a pair of images that is as small as the network takes: in
     train mode, and in eval mode with the batch statistics of that pair (statistics of other
     weights say nothing about new ones). Each parameter of each new module must get a
-    gradient that is finite and, in one of the modes, not all zero.
+    gradient that is finite and not all zero in one of the passes; since a few maps may all
+    be negative in front of a ReLU by chance, layers without one are tried with other weights.
 
     Raises:
         VerificationError: naming the output or parameter that fails.
@@ -54,24 +58,40 @@ def verify(original: Probe, converted: Probe) -> Verification:
             probe.run()
     wanted = original.shapes[False]
     _compare(converted.shapes[False], wanted, "eval", name)
-    call, train_shapes, notes = _numeric_call(original)
-    scratch = copy_model(converted.source)
-    alive: set[str] = set()
+    failure = VerificationError(f"the converted {name} could not be run")
+    for call, train_shapes, notes in _inputs(original):
+        try:
+            with _few_threads(call):
+                _check_values(converted.source, call, train_shapes, name)
+        except VerificationError as error:
+            failure = error  # batch statistics of very small maps may be at fault: try larger ones
+        else:
+            modes = ("eval",) if train_shapes is None else ("eval", "train")
+            return Verification(modes, wanted, call.describe(), notes)
+    raise failure
+
+
+def _check_values(model: nn.Module, call: Call, train_shapes: Shapes | None, name: str) -> None:
+    """Compute values and gradients in a scratch copy; ``train_shapes`` None leaves train out."""
+    scratch = copy_model(model)
     watched = _prepare(scratch)
+    alive: set[str] = set()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if train_shapes is not None:
             found, alive = _one_pass(scratch.train(), call, watched, "train", name)
             _compare(found, train_shapes, "train", name)
-        _, more = _one_pass(scratch.eval(), call, watched, "eval", name)
-    dead = [parameter for parameter in watched if parameter not in alive | more]
-    if dead:
-        others = f" (nor do {len(dead) - 1} more)" if len(dead) > 1 else ""
-        raise VerificationError(
-            f"{dead[0]} of the converted {name} gets no gradient{others}; keep its layer"
-        )
-    modes = ("eval",) if train_shapes is None else ("eval", "train")
-    return Verification(modes, wanted, call.describe(), notes)
+        for attempt in range(_ATTEMPTS):
+            _, more = _one_pass(scratch.eval(), call, watched, "eval", name)
+            alive |= more
+            dead = [parameter for parameter in watched if parameter not in alive]
+            if not dead:
+                return
+            _stir(scratch, dead, attempt)
+    others = f" (nor do {len(dead) - 1} more)" if len(dead) > 1 else ""
+    raise VerificationError(
+        f"{dead[0]} of the converted {name} gets no gradient{others}; keep its layer"
+    )
 
 
 def _compare(found: Shapes, wanted: Shapes, mode: str, name: str) -> None:
@@ -82,12 +102,13 @@ def _compare(found: Shapes, wanted: Shapes, mode: str, name: str) -> None:
         )
 
 
-def _numeric_call(original: Probe) -> tuple[Call, Shapes | None, tuple[str, ...]]:
-    """Return an input for the numeric check and the original's output shapes on it.
+def _inputs(original: Probe) -> Iterator[tuple[Call, Shapes | None, tuple[str, ...]]]:
+    """Yield the inputs that the original takes in train mode, small ones first.
 
-    The shapes are None where the original itself does not run in train mode.
+    With each come its output shapes in that mode, and notes. If it takes none, the example
+    itself is yielded, with None for shapes and the reason among the notes.
     """
-    example, failure = original.call, None
+    example, failure, found = original.call, "", False
     try:
         for call in _candidates(example):
             original.feed(call)
@@ -96,13 +117,15 @@ def _numeric_call(original: Probe) -> tuple[Call, Shapes | None, tuple[str, ...]
                     original.execute()
                 original.run(training=True)
             except Exception as error:  # whatever it is, this size does not do
-                failure = error
+                failure = str(error)
                 continue
-            return call, original.shapes[True], ()
+            found = True
+            yield call, original.shapes[True], ()
     finally:
         original.feed(example)
-    note = f"train mode was not checked, since the original itself fails in it: {failure}"
-    return example, None, (note,)
+    if not found:
+        note = f"train mode was not checked, the original itself fails in it: {failure}"
+        yield example, None, (note,)
 
 
 def _candidates(example: Call) -> Iterator[Call]:
@@ -116,6 +139,23 @@ def _candidates(example: Call) -> Iterator[Call]:
     for size in [(side, side) for side in sides] + [tuple(image.shape[-2:])]:
         pair = torch.randn(2, image.shape[1], *size, generator=generator)
         yield Call((pair.to(image),), {})
+
+
+@contextlib.contextmanager
+def _few_threads(call: Call) -> Iterator[None]:
+    """Compute small images on one thread.
+
+    More gain nothing there, and where another process holds a core, their waiting for each
+    other after every operation makes the check tens of times slower.
+    """
+    threads = torch.get_num_threads()
+    image = call.image
+    if image is not None and max(image.shape[-2:]) <= _SIDES[-1]:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _prepare(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -138,6 +178,19 @@ def _prepare(model: nn.Module) -> dict[str, nn.Parameter]:
     for parameter in watched.values():
         parameter.requires_grad_(True)
     return watched
+
+
+def _stir(model: nn.Module, dead: list[str], attempt: int) -> None:
+    """Give other weights to the modules without a gradient: first negated, then new ones."""
+    for name, module in model.named_modules():
+        if isinstance(module, GhostModule) and any(one.startswith(f"{name}.") for one in dead):
+            with torch.no_grad():
+                if attempt % 2 == 0:
+                    for parameter in module.primary.parameters():
+                        parameter.neg_()
+                else:
+                    generator = torch.Generator(device=module.weight.device)
+                    module.reset_parameters(generator.manual_seed(attempt))
 
 
 def _one_pass(

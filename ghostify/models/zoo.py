@@ -212,7 +212,11 @@ def _torchvision(origin: Origin, pretrained: bool) -> Built:
     sides = (side, side) if isinstance(side, int) else (tuple(side) * 2)[:2]
     if kind == "flow":
         sides = (128, 128)
-    return Built(_call(builder, origin, **fixed), origin, (3, *sides), kind)
+    model = _call(builder, origin, **fixed)
+    own = getattr(model, "image_size", None)  # a transformer's, whatever its weights were for
+    if isinstance(own, int):
+        sides = (own, own)
+    return Built(model, origin, (3, *sides), kind)
 
 
 _KINDS = {

@@ -75,10 +75,14 @@ class ChannelScale(nn.Module):
 def depthwise(
     channels: int, kernel: int, *, bias: bool = False, device: Any = None, dtype: Any = None
 ) -> nn.Module:
-    """Build one d x d linear filter per map (GhostNet, sec. 3.1); d = 1 is a multiplication."""
+    """Build one d x d linear filter per map (GhostNet, sec. 3.1); d = 1 is a multiplication.
+
+    The weights hold nothing yet: :meth:`GhostModule.reset_parameters` draws them.
+    """
     if kernel == 1:
         return ChannelScale(channels, bias=bias, device=device, dtype=dtype)
-    return nn.Conv2d(
+    return nn.utils.skip_init(  # type: ignore[no-any-return]
+        nn.Conv2d,
         channels,
         channels,
         kernel,
