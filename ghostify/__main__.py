@@ -20,8 +20,8 @@ def entry() -> int:
     of the time of a conversion. So it runs rarely, and not on the way out.
     """
     gc.set_threshold(100_000, 50, 100)
-    interrupt.install()
     try:
+        interrupt.install()
         with interrupt.deferred():
             from ghostify.cli.app import main  # in here, so that Ctrl-C is caught from the start
 

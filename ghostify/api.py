@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+import torch
 from torch import nn
 
 from ghostify.artefact import load, parse_manifest
@@ -22,8 +24,9 @@ from ghostify.cost.macs import (
     count,
     count_params,
     second_opinion,
+    tell_apart,
 )
-from ghostify.errors import ModelError, RuleError
+from ghostify.errors import CountError, InputError, ModelError, RuleError
 from ghostify.files import MANIFEST
 from ghostify.graph.probe import Call, Probe, as_call, check_model, tensors_of
 from ghostify.graph.rewrite import Conversion, rewrite
@@ -38,8 +41,22 @@ from ghostify.spec import ConvSite, GhostSpec, Origin
 
 __all__ = ["Inspection", "Step", "convert", "inspect", "open_model"]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 Step = Callable[[str], None]
 """Called with what begins now, for progress displays."""
+
+
+def _own_randomness(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Leave torch's generator as the caller had it, whatever a network draws while it runs."""
+
+    @functools.wraps(function)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with torch.random.fork_rng(devices=[]):
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +79,7 @@ class Inspection:
     opinion: SecondOpinion | str | None = None  # thop's, or why there is none
 
 
+@_own_randomness
 def convert(
     model: nn.Module | str | Built,
     *,
@@ -103,8 +121,7 @@ def convert(
     step = on_step or _ignore
     built = _built(model, seed, step)
     step("finding convolutions")
-    probe = Probe(built.model, _one(_call(built, example, input_size)), name=_label(built.origin))
-    found, counted = _found(probe)
+    probe, found, counted = _probed(built, _call(built, example, input_size))
     if not isinstance(rules, PlanRules):
         rules = _rules(GhostSpec(ratio, kernel, cheap), keep, rules, convert_all)
     resolved = _planned(found.sites, built, plan, rules)
@@ -123,11 +140,9 @@ def convert(
         skipped=resolved.skipped,
     )
     step("counting multiply-adds")
-    converted = Probe(conversion.model, probe.call, name=probe.name)
-    check_conversion(
-        Cost(count_params(conversion.model), count(converted).macs), after, model=probe.name
-    )
+    converted = Probe(conversion.model, probe.call, name=probe.name, converted=True)
     notes = _notes(built, found, counted)
+    notes += _check_costs(probe, counted, converted, conversion, after)
     if verify:
         step("verifying")
         notes += verify_conversion(probe, converted).notes
@@ -144,6 +159,7 @@ def convert(
     )
 
 
+@_own_randomness
 def inspect(
     model: nn.Module | str | Built,
     *,
@@ -171,8 +187,7 @@ def inspect(
     step = on_step or _ignore
     built = _built(model, seed, step)
     step("finding convolutions")
-    probe = Probe(built.model, _one(_call(built, example, input_size)), name=_label(built.origin))
-    found, counted = _found(probe)
+    probe, found, counted = _probed(built, _call(built, example, input_size))
     if not isinstance(rules, PlanRules):
         rules = _rules(GhostSpec(ratio, kernel, cheap), keep, rules, convert_all)
     resolved = _planned(found.sites, built, plan, rules)
@@ -238,10 +253,14 @@ def open_model(
 
 
 def _call(built: Built, example: Any, input_size: tuple[int, ...] | None) -> Call:
-    device = next((parameter.device for parameter in built.model.parameters()), None)
-    if example is None:
-        example = zoo.example_input(built, input_size)
-    return as_call(example, device=device)
+    weight = next(
+        (weight for weight in built.model.parameters() if weight.is_floating_point()), None
+    )
+    device = None if weight is None else weight.device
+    if example is not None:
+        return as_call(example, device=device)
+    call = as_call(zoo.example_input(built, input_size), device=device)
+    return call if weight is None else call.map(lambda tensor: tensor.to(weight.dtype))
 
 
 def _one(call: Call) -> Call:
@@ -296,6 +315,33 @@ def _notes(built: Built, found: Sites, counted: Counted) -> tuple[str, ...]:
     return tuple(note for note in notes if note)
 
 
+def _check_costs(
+    probe: Probe, counted: Counted, converted: Probe, conversion: Conversion, after: Cost
+) -> tuple[str, ...]:
+    """Make sure that the converted network costs what eq. 4 and 5 say; return remarks.
+
+    Raises:
+        CountError: it does not, although the network takes the same way each time.
+    """
+    seen = count(converted)
+    cost = Cost(count_params(conversion.model), seen.macs)
+    if cost.macs != after.macs and cost.params == after.params:
+        by_values = not (probe.fake and converted.fake)
+        if by_values or count(probe) != counted:
+            return (
+                "the network takes another way with other values, so the MACs after "
+                f"conversion are those of the original's way (counted: {cost.macs})",
+            )
+        idle = [one.name for one in conversion.replaced if one.name not in seen.ghosts]
+        if idle:
+            raise CountError(
+                f"the converted {probe.name} no longer runs {idle[0]}, since its code asks for "
+                "the layer's class; keep that layer"
+            )
+    check_conversion(cost, after, model=probe.name)
+    return ()
+
+
 def _whole_plan(built: Built, plan: Plan) -> Plan:
     """Join the plan of a network that was ghosted before with what has come to it now."""
     if built.ghosted is None:
@@ -304,11 +350,34 @@ def _whole_plan(built: Built, plan: Plan) -> Plan:
     return Plan(layers, model=plan.model, convs=built.ghosted.convs)
 
 
+def _probed(built: Built, call: Call) -> tuple[Probe, Sites, Counted]:
+    """Look at the network with one image, or with the whole batch if it insists on that."""
+    one = _one(call)
+    probe = Probe(built.model, one, name=_label(built.origin))
+    try:
+        return probe, *_found(probe)
+    except InputError:
+        if one.describe() == call.describe():
+            raise
+    probe = Probe(built.model, call, name=_label(built.origin))
+    found, counted = _found(probe)
+    note = "the network does not take a single image: MACs are those of the whole batch"
+    return probe, dataclasses.replace(found, note=f"{found.note}; {note}".lstrip("; ")), counted
+
+
+def _sites(probe: Probe, counted: Counted, *, tracing: bool = True) -> Sites:
+    found = find_sites(probe, tracing=tracing)
+    return dataclasses.replace(found, sites=tell_apart(found.sites, counted))
+
+
 def _found(probe: Probe) -> tuple[Sites, Counted]:
     """Find the convolutions and count; a traced graph that misses some is not used."""
-    found = find_sites(probe)
     counted = count(probe)
+    found = _sites(probe, counted)
     if found.graph is not None and not agrees(counted, found.sites):
-        found = find_sites(probe, tracing=False)
+        found = _sites(probe, counted, tracing=False)
+    if not agrees(counted, found.sites) and count(probe) != counted:
+        note = "the network takes another way at each run: MACs are those of one"
+        return dataclasses.replace(found, note=f"{found.note}; {note}".lstrip("; ")), counted
     check_against_sites(counted, found.sites, model=probe.name)
     return found, counted

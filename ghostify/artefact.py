@@ -42,6 +42,7 @@ class Manifest:
     plan: Plan
     seed: int | None
     training: bool
+    modes: Mapping[str, bool]  # of modules whose mode differs from the network's
     input: tuple[str, ...]  # shapes of the example, such as "1x3x224x224"
     before: Cost | None
     after: Cost | None
@@ -60,6 +61,7 @@ class Manifest:
             "plan_digest": self.plan.digest,
             "seed": self.seed,
             "training": self.training,
+            "modes": dict(self.modes),
             "input": list(self.input),
             "before": self.before and self.before.as_json(),
             "after": self.after and self.after.as_json(),
@@ -106,6 +108,11 @@ def save(
             plan=conversion.plan,
             seed=conversion.seed,
             training=conversion.model.training,
+            modes={
+                name: module.training
+                for name, module in conversion.model.named_modules()
+                if module.training != conversion.model.training
+            },
             input=conversion.input,
             before=conversion.before,
             after=conversion.after,
@@ -163,7 +170,10 @@ def load(path: str | Path, *, base: nn.Module | None = None) -> nn.Module:
     state = dict(load_file(path / _WEIGHTS))
     state |= {alias: state[name] for alias, name in manifest.aliases.items() if name in state}
     _load_state(model, state, path)
-    return model.train(manifest.training)
+    model.train(manifest.training)
+    for name, mode in manifest.modes.items():
+        model.get_submodule(name).training = mode
+    return model
 
 
 def parse_manifest(path: Path) -> Manifest:
@@ -191,12 +201,20 @@ def parse_manifest(path: Path) -> Manifest:
             f"{path} is damaged or was edited: its digest does not match; convert again "
             "(a plan to edit is given by --plan FILE.yaml)"
         )
+    try:
+        return _manifest(value, path)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ArtefactError(f"{path} is no manifest of an artefact ({error!r})") from None
+
+
+def _manifest(value: dict[str, Any], path: Path) -> Manifest:
     model = value["model"]
     return Manifest(
         origin=Origin(model["source"], model["name"], model["args"]),
         plan=Plan.from_json(value["plan"], where=str(path)),
         seed=value["seed"],
         training=value["training"],
+        modes=value["modes"],
         input=tuple(value["input"]),
         before=value["before"] and Cost(**value["before"]),
         after=value["after"] and Cost(**value["after"]),
@@ -216,6 +234,11 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             raise ArtefactError(
                 f"{path}: {name} has the shape {list(state[name].shape)}, its network expects "
                 f"{list(tensor.shape)}; use the same base"
+            )
+        if state[name].dtype != tensor.dtype:
+            raise ArtefactError(
+                f"{path}: {name} is of type {state[name].dtype}, its network's is {tensor.dtype}; "
+                "convert the base to the same type"
             )
     surplus = [name for name in state if name not in own]
     if surplus:

@@ -68,7 +68,7 @@ def resolve(rules: PlanRules, sites: Sequence[ConvSite]) -> Resolved:
     """
     for rule in rules.rules:
         _check_rule(*rule, sites)
-    first = next((site.name for site in sites if site.calls and site.type != "functional"), None)
+    first = next((site.name for site in sites if _may_be_first(site)), None)
     layers: dict[str, GhostSpec] = {}
     skipped: list[Skipped] = []
     for site in sites:
@@ -130,6 +130,11 @@ def _keep_ties(
                     skipped.append(Skipped(name, reason))
     order = {site.name: place for place, site in enumerate(sites)}
     return Resolved(layers, tuple(sorted(skipped, key=lambda skip: order[skip.name])))
+
+
+def _may_be_first(site: ConvSite) -> bool:
+    plain = site.type != "functional" and not site.transposed
+    return site.calls > 0 and plain and len(site.kernel) == 2
 
 
 def _is_pattern(name: str) -> bool:

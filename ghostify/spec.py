@@ -121,6 +121,8 @@ class ConvSite:
     aliases: tuple[str, ...] = ()  # further names of the same module, or of its weight
     tied_to: str = ""  # an earlier convolution that holds the same weight
     extra_params: int = 0  # parameters beside weight and bias, one share for each output map
+    fixed_params: int = 0  # parameters that do not depend on the number of output maps
+    other_macs: int = 0  # multiply-adds of the module beside the convolution's own
 
     @property
     def depthwise(self) -> bool:
@@ -135,13 +137,13 @@ class ConvSite:
     @property
     def macs(self) -> int:
         """Multiply-adds of all calls (GhostNet eq. 4, numerator)."""
-        return self.pixels * self.out_channels * self.weights_per_map
+        return self.pixels * self.out_channels * self.weights_per_map + self.other_macs
 
     @property
     def params(self) -> int:
         """Parameters, biases included (GhostNet eq. 5, numerator)."""
         weights = self.out_channels * self.weights_per_map
-        return weights + self.out_channels * self.bias + self.extra_params
+        return weights + self.out_channels * self.bias + self.extra_params + self.fixed_params
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import ghostify
-from ghostify.errors import InputError, RuleError, SpecError
+from ghostify.errors import CountError, InputError, RuleError, SpecError, VerificationError
 from ghostify.nn.ghost import GhostModule
 from tests.graph import networks
 
@@ -167,3 +167,87 @@ def test_images_of_one_channel_and_other_types() -> None:
     conversion = ghostify.convert(model, example=torch.randn(4, 1, 9, 9, dtype=torch.float64))
 
     assert conversion.model(torch.randn(1, 1, 9, 9, dtype=torch.float64)).dtype == torch.float64
+
+
+class Keyword(nn.Module):
+    """Calls its convolution by keyword, as Conv2d allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.body = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(input=self.stem(input=x))
+
+
+class Picky(Keyword):
+    """Runs what is a Conv2d, and nothing else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.children():
+            if isinstance(layer, nn.Conv2d):
+                x = layer(x)
+        return x
+
+
+class Nosy(Keyword):
+    """Looks at an attribute that only a convolution has."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(self.stem(x)) * float(self.body.transposed + 1)
+
+
+class Masking(Keyword):
+    """Has an output that nothing can be learnt from."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(self.stem(x)).argmax(1)
+
+
+class Wavering(Keyword):
+    """Calls a convolution two to six times, by the values that it gives."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(self.stem(x))
+        for _ in range(1 + int(1e4 * x.detach().abs().mean().item()) % 5):
+            x = self.body(x)
+        return x
+
+
+def test_a_convolution_may_be_called_by_keyword() -> None:
+    assert names(ghostify.convert(Keyword(), example=IMAGE)) == ["body"]
+
+
+def test_a_network_that_asks_for_classes_or_attributes_is_named() -> None:
+    with pytest.raises(CountError, match="no longer runs body, since its code asks for the layer"):
+        ghostify.convert(Picky(), example=IMAGE)
+    with pytest.raises(VerificationError, match=r"does not run .*transposed.*keep the layer"):
+        ghostify.convert(Nosy(), example=IMAGE)
+
+
+def test_an_output_without_gradients_is_noted() -> None:
+    conversion = ghostify.convert(Masking(), example=IMAGE)
+
+    assert conversion.notes[-1] == "no gradient reaches body, as in the original"
+
+
+def test_a_way_that_depends_on_values_is_noted() -> None:
+    found = []
+    for seed in range(8):  # for one in five seeds both ways are equally long
+        conversion = ghostify.convert(Wavering(), example=IMAGE, seed=seed)
+        found += [note for note in conversion.notes if "another way with other values" in note]
+
+        assert names(conversion) == ["body"]
+    assert found
+
+
+def test_a_model_that_is_one_convolution() -> None:
+    model = nn.Conv2d(16, 32, 3)
+    example = torch.randn(1, 16, 8, 8)
+
+    conversion = ghostify.convert(model, example=example, convert_all=True)
+
+    assert isinstance(conversion.model, GhostModule)
+    with pytest.raises(RuleError, match="1x first convolution"):
+        ghostify.convert(model, example=example)

@@ -159,6 +159,15 @@ def test_a_network_in_memory_needs_its_base(tmp_path: Path) -> None:
         ghostify.load(tmp_path / "out", base=networks.plain(channels=4))
 
 
+def test_a_base_of_another_type_is_refused(tmp_path: Path) -> None:
+    conversion = ghostify.convert(networks.plain().double(), input_size=(3, 16, 16))
+    ghostify.save(conversion, tmp_path / "out")
+
+    with pytest.raises(ArtefactError, match=r"torch.float64, its network's is torch.float32"):
+        ghostify.load(tmp_path / "out", base=networks.plain())
+    assert ghostify.load(tmp_path / "out", base=networks.plain().double())
+
+
 def test_a_plan_alone_applies_to_another_checkpoint(
     saved: tuple[ghostify.Conversion, Path], tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from types import TracebackType
 
@@ -18,7 +20,8 @@ _DELAY_S = 1.0
 class Steps:
     """Shows which of ``total`` steps is under way; appears after a second, leaves no trace.
 
-    On anything but a terminal it shows nothing.
+    On anything but a terminal it shows nothing. Meanwhile, what foreign code prints goes to
+    standard error, so that standard output holds nothing but the result.
     """
 
     def __init__(self, total: int, *, quiet: bool = False) -> None:
@@ -34,6 +37,7 @@ class Steps:
         self._lock = threading.Lock()
         self._done = quiet or not console.is_terminal
         self._shown = False
+        self._elsewhere = contextlib.redirect_stdout(sys.stderr)
         self._timer = threading.Timer(_DELAY_S, self._show)
         self._timer.daemon = True
 
@@ -44,6 +48,7 @@ class Steps:
         self._bar.update(self._task, description=description, advance=int(started))
 
     def __enter__(self) -> Steps:
+        self._elsewhere.__enter__()
         if not self._done:
             self._timer.start()
         return self
@@ -54,6 +59,7 @@ class Steps:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._elsewhere.__exit__(kind, error, trace)
         self._timer.cancel()
         with self._lock:
             self._done = True

@@ -35,7 +35,7 @@ def ghost_params(site: ConvSite, spec: GhostSpec) -> int:
     """
     intrinsic = intrinsic_maps(site.out_channels, spec.ratio, site.groups)
     extra = site.extra_params * intrinsic // site.out_channels
-    return _weights(site, spec) + site.out_channels * site.bias + extra
+    return _weights(site, spec) + site.out_channels * site.bias + extra + site.fixed_params
 
 
 def macs_ratio(site: ConvSite, spec: GhostSpec) -> float:

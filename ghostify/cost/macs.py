@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from ghostify.cost.budget import Cost
 from ghostify.errors import CountError
 from ghostify.graph.probe import Probe, copy_model, sentence
-from ghostify.nn.ghost import ChannelScale
+from ghostify.graph.trace import CONVOLUTIONS
+from ghostify.nn.ghost import ChannelScale, GhostModule
 from ghostify.spec import ConvSite
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "count",
     "count_params",
     "second_opinion",
+    "tell_apart",
 ]
 
 _aten = torch.ops.aten
@@ -70,6 +72,8 @@ class Counted:
 
     macs: int
     conv_macs: int  # of convolution operators
+    ghosts: frozenset[str] = frozenset()  # names of the Ghost modules that ran
+    modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # (of convs, all)
     uncounted: tuple[str, ...] = ()
 
 
@@ -93,7 +97,7 @@ class _Operators(TorchDispatchMode):
         self.seen: set[Any] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen.add(func._overloadpacket)
+        self.seen.add(getattr(func, "_overloadpacket", func))
         return func(*args, **(kwargs or {}))
 
 
@@ -110,10 +114,15 @@ def count(probe: Probe) -> Counted:
     while True:
         model = probe.model
         scaled: list[int] = []
+        ran: set[str] = set()
         handles = [
             module.register_forward_hook(_scale_counter(scaled))
             for module in model.modules()
             if isinstance(module, ChannelScale)
+        ] + [
+            module.register_forward_hook(_name_collector(ran, name))
+            for name, module in model.named_modules()
+            if isinstance(module, GhostModule)
         ]
         operators = _Operators()
         counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
@@ -124,7 +133,6 @@ def count(probe: Probe) -> Counted:
         if probe.model is model:  # else the probe went over to another copy
             break
     by_operator = counter.get_flop_counts().get("Global", {})
-    convolutions = sum(flops for packet, flops in by_operator.items() if "conv" in str(packet))
     unknown = {
         packet
         for packet in operators.seen
@@ -134,7 +142,12 @@ def count(probe: Probe) -> Counted:
     scales = sum(scaled)
     return Counted(
         macs=counter.get_total_flops() // 2 + scales,
-        conv_macs=convolutions // 2,
+        conv_macs=_of_convolutions(by_operator) // 2,
+        ghosts=frozenset(ran),
+        modules={
+            name.partition(".")[2]: (_of_convolutions(flops) // 2, sum(flops.values()) // 2)
+            for name, flops in counter.get_flop_counts().items()
+        },
         uncounted=tuple(sorted(str(packet) for packet in unknown)),
     )
 
@@ -146,7 +159,23 @@ def count_params(model: nn.Module) -> int:
 
 def agrees(counted: Counted, sites: Sequence[ConvSite]) -> bool:
     """Return whether the closed form of all convolutions equals what the counter saw."""
-    return counted.conv_macs == sum(site.macs for site in sites)
+    return counted.conv_macs == sum(
+        counted.modules[site.name][0] if site.other_macs else site.macs for site in sites
+    )
+
+
+def tell_apart(sites: Sequence[ConvSite], counted: Counted) -> tuple[ConvSite, ...]:
+    """Exclude subclasses of convolutions that multiply and add more than a convolution does."""
+    plain = {kind.__name__ for kind in CONVOLUTIONS} | {"functional"}
+    found = []
+    for site in sites:
+        _, macs = counted.modules.get(site.name, (0, site.macs))
+        if site.calls and site.type not in plain and macs != site.macs:
+            reason = site.reason or f"{site.type} does more than one convolution"
+            other = macs - site.macs
+            site = replace(site, eligible=False, reason=reason, other_macs=other)
+        found.append(site)
+    return tuple(found)
 
 
 def check_against_sites(counted: Counted, sites: Sequence[ConvSite], *, model: str) -> None:
@@ -212,6 +241,17 @@ def second_opinion(probe: Probe, sites: Sequence[ConvSite]) -> SecondOpinion | s
                 f"{round(layers[name])}; the figures of {probe.name} cannot be trusted"
             )
     return SecondOpinion(round(total), {name: round(layers[name]) for name in plain})
+
+
+def _of_convolutions(flops: Mapping[Any, int]) -> int:
+    return sum(number for packet, number in flops.items() if "conv" in str(packet))
+
+
+def _name_collector(names: set[str], name: str) -> Any:
+    def note(_module: nn.Module, _args: Any, _output: Any) -> None:
+        names.add(name)
+
+    return note
 
 
 def _scale_counter(scaled: list[int]) -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ghostify.errors import InputError, ModelError
+from ghostify.errors import GhostifyError, InputError, ModelError, VerificationError
 
 __all__ = [
     "Call",
@@ -128,22 +128,40 @@ def check_model(model: object) -> nn.Module:
     return model
 
 
-def copy_model(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+def copy_model(
+    model: nn.Module, memo: dict[int, Any] | None = None, *, hooks: bool = True
+) -> nn.Module:
     """Deep-copy a model of any class, with ``memo`` standing in for parts of it.
+
+    Tensors that a module computed from its parameters, which ``copy.deepcopy`` refuses, are
+    copied as plain values; the module computes them anew.
+
+    Args:
+        hooks: whether the caller's hooks go along (torch's own, such as weight_norm's, do).
 
     Raises:
         ModelError: the model holds something that cannot be copied.
     """
+    memo = {} if memo is None else memo
+    for tensor in _computed_tensors(model):
+        memo.setdefault(id(tensor), tensor.detach().clone())
     try:
         copied = copy.deepcopy(model, memo)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({sentence(error)}); remove what "
-            "copy.deepcopy refuses, such as weight_norm hooks or open files"
+            "copy.deepcopy refuses, such as open files"
         ) from error
     if not isinstance(copied, nn.Module):
         raise ModelError(f"copying {type(model).__name__} gives no module")
-    return copied
+    return copied if hooks else _without_hooks(copied)
+
+
+def _computed_tensors(model: nn.Module) -> Iterator[Tensor]:
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                yield value
 
 
 def sentence(error: BaseException) -> str:
@@ -165,16 +183,26 @@ class Probe:
 
     The copy is made of fake tensors, which have shapes but no values, so that running it
     computes and allocates nothing. Where a model depends on values, the copy is real.
-    The caller's forward hooks are not run: what they keep must not fill with fake tensors.
+    The caller's own hooks are left off unless the model does not run without them, since
+    what they keep would fill with fake tensors. Where a ``converted`` network does not run,
+    its input is not to blame.
     """
 
-    def __init__(self, model: nn.Module, call: Call, *, name: str = "") -> None:
+    def __init__(
+        self, model: nn.Module, call: Call, *, name: str = "", converted: bool = False
+    ) -> None:
+        self.converted = converted
         self.name = name or type(model).__name__
         self.source = model
         self.call = call
-        self._mode: Any = None
-        self.model, self._inputs = self._fake() or self._real()
         self.shapes: dict[bool, Shapes] = {}  # of the outputs, by mode, once it has run in it
+        hooked = any(True for _ in _hooks_of_caller(model))
+        self._ways = [(True, False), (True, True), (False, True)]  # (fake, hooks)
+        if not hooked:
+            self._ways = [(True, False), (False, False)]
+        self._mode: Any = None
+        self.hooks = False
+        self._begin()
 
     @property
     def fake(self) -> bool:
@@ -188,19 +216,16 @@ class Probe:
 
         Raises:
             InputError: the model does not accept the example.
+            VerificationError: a converted model does not run.
         """
-        try:
-            return self.execute(training=training)
-        except Exception as error:
-            if not self.fake:
-                raise self._explain(error) from error
-            _log.debug("%s needs real tensors: %s", self.name, sentence(error))
-        self._mode = None
-        self.model, self._inputs = self._real()
-        try:
-            return self.execute(training=training)
-        except Exception as error:
-            raise self._explain(error) from error
+        while True:
+            try:
+                return self.execute(training=training)
+            except Exception as error:
+                if not self._ways:
+                    raise self._explain(error) from error
+                _log.debug("%s, fake %s: %s", self.name, self.fake, sentence(error))
+            self._begin()
 
     def execute(self, executor: Callable[..., Any] | None = None, *, training: bool = False) -> Any:
         """Run the copy, or an executor in its place, once on the example; let errors through."""
@@ -221,24 +246,39 @@ class Probe:
         """Return the context in which the copy's tensors live."""
         return self._mode if self._mode is not None else contextlib.nullcontext()
 
-    def _fake(self) -> tuple[nn.Module, Call] | None:
+    def _begin(self) -> None:
+        """Make the copy in the next of the ways that are left."""
+        fake, self.hooks = self._ways.pop(0)
+        self._mode = None
+        if not fake:
+            self.model = _frozen(copy_model(self.source, hooks=self.hooks))
+        else:
+            try:
+                self.model = self._fake_copy()
+            except Exception as error:
+                _log.debug("%s cannot be made of fake tensors: %s", self.name, sentence(error))
+                return self._begin()
+        return self.feed(self.call)
+
+    def _fake_copy(self) -> nn.Module:
         from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
-        try:
-            mode = FakeTensorMode(allow_non_fake_inputs=True)
-            with FakeCopyMode(mode):
-                model = copy.deepcopy(self.source)
-            inputs = self.call.map(mode.from_tensor)
-        except Exception as error:
-            _log.debug("%s cannot be copied to fake tensors: %s", self.name, sentence(error))
-            return None
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        memo = {
+            id(tensor): mode.from_tensor(tensor.detach())
+            for tensor in _computed_tensors(self.source)
+        }
+        with FakeCopyMode(mode):
+            model = copy_model(self.source, memo, hooks=self.hooks)
         self._mode = mode
-        return _bare(model), inputs
+        return _frozen(model)
 
-    def _real(self) -> tuple[nn.Module, Call]:
-        return _bare(copy_model(self.source)), self.call.map(torch.clone)
-
-    def _explain(self, error: Exception) -> InputError:
+    def _explain(self, error: Exception) -> GhostifyError:
+        if self.converted:
+            return VerificationError(
+                f"the converted {self.name} does not run ({sentence(error)}); "
+                "keep the layer that its code looks into"
+            )
         return InputError(
             f"{self.name} cannot run on an input of shape {self.call.describe()} "
             f"({sentence(error)}); give the input that it was made for"
@@ -257,12 +297,31 @@ def _silent_fake_tensors() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _bare(model: nn.Module) -> nn.Module:
-    """Take off what a run without gradients does not need, and might do harm."""
+def _hooks_of_caller(model: nn.Module) -> Iterator[tuple[nn.Module, int]]:
+    """Yield each hook that is not one of torch's own, which compute weights."""
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for number, hook in hooks.items():
+                home = getattr(hook, "__module__", None) or type(hook).__module__
+                if not str(home).startswith("torch."):
+                    yield module, number
+
+
+def _without_hooks(model: nn.Module) -> nn.Module:
+    for module, number in list(_hooks_of_caller(model)):
+        for hooks in (
+            module._forward_pre_hooks,
+            module._forward_pre_hooks_with_kwargs,
+            module._forward_hooks,
+            module._forward_hooks_with_kwargs,
+            module._forward_hooks_always_called,
+        ):
+            hooks.pop(number, None)
+    return model
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    """Let nothing ask for a gradient: a run without one can trip over it."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for module in model.modules():
-        module._forward_hooks.clear()
-        module._forward_hooks_with_kwargs.clear()
-        module._forward_hooks_always_called.clear()
     return model

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
+from ghostify.graph.probe import tensors_of
 from ghostify.graph.trace import CONVOLUTIONS
 
 __all__ = ["GraphRun", "Recorder", "Run"]
@@ -36,7 +37,9 @@ class Run:
     pixels: int
     calls: int = 1
     arguments: int = 1
+    plain_output: bool = True  # one tensor, as of a convolution
     described: dict[str, Any] | None = None  # of a functional call
+    weight: Tensor | None = None  # of a functional call
 
 
 class Recorder(TorchFunctionMode):
@@ -94,11 +97,14 @@ class Recorder(TorchFunctionMode):
             self._path.pop()
             self._inside -= hooked
             source = args[0] if args else next(iter(kwargs.values()), None)
-            if hooked and isinstance(output, Tensor) and isinstance(source, Tensor):
+            outputs = tensors_of(output)
+            if hooked and outputs and isinstance(source, Tensor):
                 side = len(module.kernel_size)  # type: ignore[arg-type]
                 transposed = bool(getattr(module, "transposed", False))
-                self._note(name, source, output, side, transposed)
-                self.runs[name].arguments = max(self.runs[name].arguments, len(args) + len(kwargs))
+                self._note(name, source, outputs[0], side, transposed)
+                run = self.runs[name]
+                run.arguments = max(run.arguments, len(args) + len(kwargs))
+                run.plain_output &= isinstance(output, Tensor)
 
         return leave
 
@@ -145,6 +151,7 @@ class Recorder(TorchFunctionMode):
 
         groups = setting("groups", 6)
         channels = weight.shape[0] if transposed else weight.shape[1] * groups
+        self.runs[name].weight = weight
         self.runs[name].described = {
             "in_channels": int(channels),
             "out_channels": int(weight.shape[1] * groups if transposed else weight.shape[0]),

@@ -22,7 +22,7 @@ from ghostify.spec import ConvSite, GhostSpec, Origin
 
 __all__ = ["Conversion", "Replaced", "rewrite"]
 
-_CONV_ATTRIBUTES = frozenset(vars(nn.Conv2d(1, 1, 1)))
+_CONV_ATTRIBUTES = frozenset(vars(nn.Conv2d(1, 1, 1, device="meta")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ def rewrite(
     _check_ties(model, plan)
     memo: dict[int, object] = {}
     ghosts: dict[str, tuple[nn.Conv2d, GhostModule]] = {}
-    made: dict[int, GhostModule] = {}  # by the weight that the convolution holds
+    made: dict[int, tuple[nn.Conv2d, GhostModule]] = {}  # by the weight of the convolution
     for name, spec in plan.layers.items():
         conv = model.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)  # conv_shapes lists nothing else
         ghost = _ghost(conv, spec, name, seed)
-        twin = made.setdefault(id(conv.weight), ghost)
-        if twin is not ghost:
-            _share_weights(twin, ghost)
+        twin, first = made.setdefault(id(conv.weight), (conv, ghost))
+        if first is not ghost:
+            _share_weights(first, ghost, biases=twin.bias is conv.bias)
         memo[id(conv)] = ghost
         ghosts[name] = conv, ghost
     converted = copy_model(model, memo)
@@ -105,10 +105,12 @@ def _ghost(conv: nn.Conv2d, spec: GhostSpec, name: str, seed: int) -> GhostModul
         raise PlanError(f"the plan asks for {spec} at {name}: {error}") from None
 
 
-def _share_weights(first: GhostModule, second: GhostModule) -> None:
-    second.primary.weight = first.primary.weight
-    for mine, theirs in zip(second.cheap, first.cheap, strict=True):
+def _share_weights(first: GhostModule, second: GhostModule, *, biases: bool) -> None:
+    parts = zip((second.primary, *second.cheap), (first.primary, *first.cheap), strict=True)
+    for mine, theirs in parts:
         mine.weight = theirs.weight
+        if biases:
+            mine.bias = theirs.bias
 
 
 def _take_over(conv: nn.Conv2d, ghost: GhostModule, memo: dict[int, object]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from ghostify.graph.probe import Probe, sentence
@@ -19,6 +18,8 @@ from ghostify.nn.ghost import GhostModule, kept_maps, slim
 from ghostify.spec import ConvSite, intrinsic_maps
 
 __all__ = ["Sites", "conv_shapes", "find_sites"]
+
+_PATCHED = frozenset({"forward", "_conv_forward"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,10 @@ def _describe(source: nn.Module, recorder: Recorder) -> Iterator[ConvSite]:
     }
     names = _all_names(source)
     owners = _weight_owners(source)
+    originals = {id(parameter) for parameter in source.parameters()}
     for name, run in recorder.runs.items():
         if run.described is not None:
+            outside = run.weight is not None and id(run.weight) in originals
             yield ConvSite(
                 name=name,
                 type="functional",
@@ -104,7 +107,9 @@ def _describe(source: nn.Module, recorder: Recorder) -> Iterator[ConvSite]:
                 calls=run.calls,
                 pixels=run.pixels,
                 eligible=False,
-                reason="functional call: its weight belongs to no Conv2d module",
+                reason="runs through a reference to the original, which no copy follows"
+                if outside
+                else "functional call: its weight belongs to no Conv2d module",
                 **run.described,
             )
         else:
@@ -124,17 +129,21 @@ def _module_site(
     borrowed: set[str],
 ) -> ConvSite:
     conv: Any = module
-    weight = conv._parameters.get("weight")
-    twins = owners.get(id(weight), []) if weight is not None else []
+    twins = owners.get(id(conv._parameters.get("weight")), [])
     reason = _why_ineligible(source, name, module, run, twins)
+    if not reason:
+        reason = _why_bias_is_not_its_own(conv, owners)
     if not reason and name in borrowed:
         reason = "its weight is also used by a functional call"
     aliases = [alias for alias in names[id(module)] if alias != name]
     aliases += [twin for twin, other in twins if other is not module]
-    own = sum(parameter.numel() for parameter in module.parameters())
     maps = conv.out_channels
-    weights = maps * (conv.in_channels // conv.groups) * math.prod(conv.kernel_size)
-    plain = weights + (maps if conv.bias is not None else 0)
+    extra = [
+        parameter
+        for name_, parameter in module.named_parameters()
+        if name_ not in ("weight", "bias")
+    ]
+    per_map = [one for one in extra if one.dim() and one.shape[0] == maps]
     return ConvSite(
         name=name,
         type=type(module).__name__,
@@ -154,7 +163,8 @@ def _module_site(
         transposed=bool(conv.transposed),
         aliases=tuple(aliases),
         tied_to=twins[0][0] if twins and twins[0][1] is not module else "",
-        extra_params=max(own - plain, 0),
+        extra_params=sum(one.numel() for one in per_map),
+        fixed_params=sum(one.numel() for one in extra) - sum(one.numel() for one in per_map),
     )
 
 
@@ -174,14 +184,29 @@ def _why_ineligible(
         return "its weight is computed from others (weight_norm, pruning mask, ...): bake it in"
     if run is None:
         return "does not run in eval mode"
+    kind = type(module).__name__
     if run.arguments > 1:
-        return f"{type(module).__name__} takes more than its input"
+        return f"{kind} takes more than its input"
+    if not run.plain_output:
+        return f"{kind} gives more than one tensor"
+    if _PATCHED & vars(module).keys():
+        return "its forward was replaced on the instance"
     for twin, other in twins:
         if not isinstance(other, nn.Conv2d):
-            return f"shares its weight with {twin}, a {type(other).__name__}"
+            return f"shares its weight with {twin or 'the network'}, a {type(other).__name__}"
         if type(other) is not type(module) or _slim_settings(other) != _slim_settings(module):
             return f"shares its weight with {twin}, a convolution of another form"
     return _why_not_slim(module)
+
+
+def _why_bias_is_not_its_own(
+    conv: nn.Conv2d, owners: dict[int, list[tuple[str, nn.Module]]]
+) -> str:
+    """A bias may be shared with a convolution of the same weight, and with nothing else."""
+    for twin, other in owners.get(id(conv._parameters.get("bias")), []):
+        if other is not conv and other._parameters.get("weight") is not conv.weight:
+            return f"shares its bias with {twin or 'the network'}"
+    return ""
 
 
 def _slim_settings(conv: nn.Conv2d) -> tuple[Any, ...]:
@@ -209,8 +234,9 @@ def _why_not_slim(conv: nn.Conv2d) -> str:
             found = slim(conv, maps).eval().forward(image)
     except Exception as error:
         return f"{kind} cannot be rebuilt with fewer output maps ({sentence(error)})"
-    kept = kept_maps(conv, maps).to(expected.device)
-    wanted = expected[:, kept]
+    if not isinstance(expected, Tensor) or expected.shape[1] != conv.out_channels:
+        return f"{kind} gives something else than its {conv.out_channels} output maps"
+    wanted = expected[:, kept_maps(conv, maps).to(expected.device)]
     if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-3, atol=1e-4):
         return f"{kind} does not compute its output maps independently of each other"
     return ""

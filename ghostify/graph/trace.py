@@ -63,6 +63,8 @@ def trace(model: nn.Module, call: Call) -> fx.Graph:
     Raises:
         Exception: whatever the tracing of a model that cannot be traced runs into.
     """
+    if isinstance(model, CONVOLUTIONS):
+        raise TypeError("the network is a single convolution")
     return NetworkTracer().trace(model, concrete_args=_left_out(model, call))
 
 

@@ -175,6 +175,8 @@ class GhostModule(nn.Module):
         module._assemble(slim(conv, maps), conv.out_channels, spec)
         module.train(conv.training)
         module.reset_parameters(generator)
+        if not conv.weight.is_contiguous():
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return module
 
     def _assemble(self, primary: nn.Conv2d, out_channels: int, spec: GhostSpec) -> None:
@@ -221,8 +223,8 @@ class GhostModule(nn.Module):
         full, rest = divmod(self.ghost_channels, self.intrinsic_channels)
         return [self.intrinsic_channels] * full + [rest] * (rest > 0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        intrinsic = self.primary(x)
+    def forward(self, input: Tensor) -> Tensor:  # named as Conv2d names it
+        intrinsic = self.primary(input)
         maps = [intrinsic]
         for channels, branch in zip(self._branch_maps(), self.cheap, strict=True):
             whole = channels == self.intrinsic_channels

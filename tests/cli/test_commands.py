@@ -174,6 +174,29 @@ def test_a_factory_in_the_working_directory(
     assert package.load(tmp_path / "out")[1].out_channels == 8
 
 
+def test_what_a_network_prints_stays_off_standard_output(
+    ghostify: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loud_nets.py").write_text(
+        "from torch import nn\n"
+        "class Loud(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        print('running')\n"
+        "        return super().forward(x)\n"
+        "def build():\n"
+        "    print('building')\n"
+        "    return Loud(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    run = ghostify("convert", "loud_nets:build", "--input-size", "16", "--json")
+
+    assert json.loads(run.out)["artefact"] is None
+    assert "building" in run.err
+    assert "running" in run.err
+
+
 def test_an_artefact_can_be_inspected(ghostify: Command, tmp_path: Path) -> None:
     ghostify("convert", "resnet20_cifar", "--d", 1, "-q", "-o", tmp_path / "out")
 
