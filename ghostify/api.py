@@ -26,7 +26,7 @@ from ghostify.cost.macs import (
     second_opinion,
     tell_apart,
 )
-from ghostify.errors import CountError, InputError, ModelError, RuleError
+from ghostify.errors import CountError, InputError, ModelError, PlanError, RuleError, SpecError
 from ghostify.files import MANIFEST
 from ghostify.graph.probe import Call, Probe, as_call, check_model, tensors_of
 from ghostify.graph.rewrite import Conversion, rewrite
@@ -119,6 +119,8 @@ def convert(
             RuleError if nothing would be converted.
     """
     step = on_step or _ignore
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise SpecError(f"a seed is a whole number from 0 to 2^63 - 1 (got {seed!r})")
     built = _built(model, seed, step)
     step("finding convolutions")
     probe, found, counted = _probed(built, _call(built, example, input_size))
@@ -185,6 +187,8 @@ def inspect(
         GhostifyError: as :func:`convert`, but a network with nothing to convert is no error.
     """
     step = on_step or _ignore
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise SpecError(f"a seed is a whole number from 0 to 2^63 - 1 (got {seed!r})")
     built = _built(model, seed, step)
     step("finding convolutions")
     probe, found, counted = _probed(built, _call(built, example, input_size))
@@ -216,13 +220,16 @@ def _ignore(_step: str) -> None:
 
 def _built(model: nn.Module | str | Built, seed: int, step: Step) -> Built:
     if isinstance(model, Built):
+        check_model(model.model)
         return model
     if not isinstance(model, str):
         checked = check_model(model)
         name = f"{type(checked).__module__}.{type(checked).__qualname__}"
         return Built(checked, Origin("memory", name), zoo.input_size_of(checked))
     step(f"building {model}")
-    return open_model(model, seed=seed)
+    built = open_model(model, seed=seed)
+    check_model(built.model)
+    return built
 
 
 def open_model(
@@ -286,6 +293,8 @@ def _planned(
 ) -> Resolved:
     if plan is None:
         return resolve(rules, sites)
+    if not isinstance(plan, Plan | str | Path):
+        raise PlanError(f"a plan is a Plan or the path of a file (got {type(plan).__name__})")
     if not isinstance(plan, Plan):
         plan = load_plan(plan)
     plan.check(conv_shapes(built.model), model=_label(built.origin))
@@ -298,9 +307,17 @@ def _rules(
     rules: Mapping[str, GhostSpec | str | None] | None,
     convert_all: bool,
 ) -> PlanRules:
-    keep = (keep,) if isinstance(keep, str) else tuple(keep)
+    keep = (keep,) if isinstance(keep, str) else keep
+    if not isinstance(keep, Iterable) or not all(isinstance(name, str) for name in (*keep,)):
+        raise RuleError(f"keep takes names or patterns (got {keep!r})")
+    if rules is not None and not isinstance(rules, Mapping):
+        raise RuleError(f"rules map names or patterns to settings such as s2,d3 (got {rules!r})")
     ordered: list[tuple[str, GhostSpec | None]] = [(name, None) for name in keep]
     for name, spec in (rules or {}).items():
+        if not isinstance(name, str) or not isinstance(spec, GhostSpec | str | None):
+            raise RuleError(
+                f"rules map names or patterns to settings such as s2,d3 (got {name!r}: {spec!r})"
+            )
         ordered.append(
             (name, GhostSpec.parse(spec, default=default) if isinstance(spec, str) else spec)
         )

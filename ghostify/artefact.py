@@ -121,7 +121,9 @@ def save(
             versions=_versions(conversion.origin),
             files={name: sha256_of(new / name) for name in (_WEIGHTS, _SUMMARY)},
         )
-        (new / MANIFEST).write_text(_dump(manifest.as_json()), encoding="utf-8")
+        (new / MANIFEST).write_text(
+            json.dumps(manifest.as_json(), indent=2) + "\n", encoding="utf-8"
+        )
     return path
 
 
@@ -169,6 +171,9 @@ def load(path: str | Path, *, base: nn.Module | None = None) -> nn.Module:
         raise ArtefactError(f"{path} does not fit the network it names: {error}") from error
     state = dict(load_file(path / _WEIGHTS))
     state |= {alias: state[name] for alias, name in manifest.aliases.items() if name in state}
+    types = {value.dtype for value in state.values() if value.is_floating_point()}
+    if base is None and len(types) == 1:
+        model.to(types.pop())  # a named network may have been cast since
     _load_state(model, state, path)
     model.train(manifest.training)
     for name, mode in manifest.modes.items():
@@ -290,12 +295,8 @@ def _versions(origin: Origin) -> dict[str, str]:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _dump(content: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(content, indent=2) + "\n"
-    except TypeError as error:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
         raise ArtefactError(f"the model's arguments cannot be written as JSON ({error})") from None
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -25,29 +25,18 @@ def check_output(path: Path, *, force: bool) -> None:
     Raises:
         OutputError: the path exists and may not be replaced, or cannot be written.
     """
-    if path.is_symlink() and not path.exists():
-        raise OutputError(f"{path} is a broken link; remove it or choose another directory")
-    if path.exists():
-        if not path.is_dir():
-            raise OutputError(f"{path} is a file; choose another output directory")
-        empty = not any(path.iterdir())
-        if not empty and not force:
-            raise OutputError(
-                f"{path} exists already; use --force to replace it, or choose another directory"
-            )
-        if not empty and not (path / MANIFEST).is_file():
-            raise OutputError(
-                f"{path} holds something that is no artefact of ghostify and is not replaced; "
-                "choose another output directory"
-            )
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir():
-        raise OutputError(f"{path} cannot be written: {parent} is no directory; choose another")
     try:
+        target = path.resolve()
+        _check_target(path, target, force=force)
+        parent = target.parent
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir():
+            raise OutputError(f"{path} cannot be written: {parent} is no directory; choose another")
         with tempfile.TemporaryDirectory(dir=parent, prefix=".ghostify-"):
             pass
+    except OutputError:
+        raise
     except OSError as error:
         raise _explain(path, error) from None
 
@@ -57,33 +46,31 @@ def fresh_directory(path: Path, *, force: bool) -> Iterator[Path]:
     """Yield an empty directory that takes the place of ``path`` once the block has succeeded.
 
     It lies beside ``path``, so that the last step is a rename. If the block fails or is
-    interrupted, nothing is left behind and what stood at ``path`` still stands there.
+    interrupted, nothing is left behind and what stood at ``path`` still stands there; what
+    appears there meanwhile is not replaced either, unless ``force`` allows it. Of a link,
+    the target is written.
 
     Raises:
         OutputError: as :func:`check_output`, and for a full or failing disk.
     """
     check_output(path, force=force)
-    path = path.absolute()
-    created = _make_parents(path)
+    target = path.resolve()
+    created = _make_parents(target)
     aside: Path | None = None
     done = False
     try:
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:100]}."))
         new = aside / "new"
         new.mkdir()
         yield new
         _sync(new)
-        if path.exists():
-            path.replace(aside / "old")
-        try:
-            new.replace(path)
-        except BaseException:
-            if (aside / "old").exists():
-                (aside / "old").replace(path)
-            raise
+        _check_target(path, target, force=force)
+        _put(new, target, aside / "old")
         done = True
+    except OutputError:
+        raise
     except OSError as error:
-        raise error if isinstance(error, OutputError) else _explain(path, error) from None
+        raise _explain(path, error) from None
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
@@ -91,6 +78,46 @@ def fresh_directory(path: Path, *, force: bool) -> Iterator[Path]:
             for parent in created:
                 with contextlib.suppress(OSError):
                     parent.rmdir()
+
+
+def _check_target(path: Path, target: Path, *, force: bool) -> None:
+    if target == Path.cwd() or target in Path.cwd().parents:
+        raise OutputError(f"{path} is where you stand; choose another output directory")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise OutputError(f"{path} is a file; choose another output directory")
+    if not force:
+        raise OutputError(
+            f"{path} exists already; use --force to replace it, or choose another directory"
+        )
+
+
+def _put(new: Path, target: Path, old: Path) -> None:
+    """Rename ``new`` to ``target``.
+
+    An artefact that stands there is moved out first, whole; into a directory of anything
+    else the new files are moved one by one, so that nothing of it is lost.
+    """
+    if not target.exists():
+        try:
+            new.rename(target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise OutputError(
+                    f"{target} has appeared meanwhile; use --force to replace it"
+                ) from None
+            raise
+    elif (target / MANIFEST).is_file():
+        target.rename(old)
+        try:
+            new.rename(target)
+        except BaseException:
+            old.rename(target)
+            raise
+    else:
+        for file in sorted(new.iterdir(), key=lambda file: file.name == MANIFEST):
+            file.replace(target / file.name)
 
 
 def sha256_of(path: Path) -> str:

@@ -150,9 +150,10 @@ def _names(site: ConvSite) -> tuple[str, ...]:
 
 
 def _matches(pattern: str, site: ConvSite) -> bool:
-    if _is_pattern(pattern):
-        return any(fnmatchcase(name, pattern) for name in _names(site))
-    return pattern in _names(site)
+    names = _names(site)
+    return pattern in names or (
+        _is_pattern(pattern) and any(fnmatchcase(name, pattern) for name in names)
+    )
 
 
 def _choose(rules: PlanRules, site: ConvSite) -> tuple[str | None, GhostSpec | None]:

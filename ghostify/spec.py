@@ -10,14 +10,17 @@ from typing import Any
 
 from ghostify.errors import SpecError, nearest
 
-__all__ = ["CHEAP_TAPS", "ConvSite", "GhostSpec", "Origin", "intrinsic_maps"]
+__all__ = ["CHEAP_TAPS", "MAX_KERNEL", "ConvSite", "GhostSpec", "Origin", "intrinsic_maps"]
 
 CHEAP_TAPS: dict[str, Callable[[int], int]] = {
     "depthwise": lambda kernel: kernel * kernel,
 }
 """Weights of one ghost map, which are also its multiply-adds per pixel, by cheap operation."""
 
-_PART = re.compile(r"(?P<letter>[sd])\s*=?\s*(?P<value>-?\d+)")
+MAX_KERNEL = 99
+"""Far beyond any use; a larger side is a slip of the pen."""
+
+_PART = re.compile(r"(?P<letter>[sd])\s*=?\s*(?P<value>-?\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,12 @@ class GhostSpec:
                 f"GhostSpec.kernel (d) must be odd and >= 1 (got {self.kernel}); "
                 "3 is the paper's choice"
             )
-        if self.cheap not in CHEAP_TAPS:
+        if self.kernel > MAX_KERNEL:
+            raise SpecError(
+                f"GhostSpec.kernel (d) must be at most {MAX_KERNEL} (got {self.kernel}); "
+                "3 is the paper's choice"
+            )
+        if not isinstance(self.cheap, str) or self.cheap not in CHEAP_TAPS:
             known = ", ".join(CHEAP_TAPS)
             raise SpecError(
                 f"GhostSpec.cheap must be one of: {known} (got {self.cheap!r})"

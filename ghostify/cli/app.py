@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -63,7 +64,7 @@ ModelArg = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Argument for the model's function. Repeatable."),
 ]
-Seed = Annotated[int, typer.Option(help="Of all new random weights.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of all new random weights.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
@@ -164,15 +165,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # else it reports each of its retries
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # package.module:factory from where the user stands
     try:
+        _prepare_streams()
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)  # package.module:factory from where the user stands
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
         sys.stdout.flush()
         interrupt.check()
     except BaseException as error:  # the one place where errors become exit codes
         return _exit_code(error)
     return int(code or OK)
+
+
+def _prepare_streams() -> None:
+    """Write somewhere even if a stream is closed, and something for what it cannot encode."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _request(context: typer.Context) -> Request:
@@ -189,13 +202,17 @@ def _exit_code(error: BaseException) -> int:
     signalled = interrupt.exit_code()
     if signalled or isinstance(error, KeyboardInterrupt | typer.Abort):
         return _fail("interrupted; nothing half-written is left", signalled or INTERRUPTED)
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else EXPECTED
     if isinstance(error, GhostifyError):
         return _fail(str(error), USAGE if isinstance(error, UsageError) else EXPECTED)
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        error = error.__context__  # as the option parser ends when the reader has gone
     if isinstance(error, BrokenPipeError):  # the reader has gone, as with head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) and error.code else EXPECTED
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return _fail("this directory no longer exists; go to another one", EXPECTED)
     if isinstance(error, MemoryError):
         return _fail("out of memory; choose a smaller network or input", EXPECTED)
     if isinstance(error, OSError):

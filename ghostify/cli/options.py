@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 _RULE_FLAGS = {"s": "--s", "d": "--d", "keep": "--keep", "set_": "--set", "all_": "--all"}
-_SIZE = re.compile(r"\d+(x\d+){0,2}")
+_SIZE = re.compile(r"\d{1,9}(x\d{1,9}){0,2}", re.ASCII)
 
 
 class UsageError(SpecError):
@@ -43,6 +44,13 @@ class Request:
     pretrained: bool
     model_args: dict[str, Any]
     seed: int
+
+
+def _is_json(value: object) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value)) == value)
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def read_request(params: Mapping[str, Any], *, given: Collection[str]) -> Request:
@@ -130,6 +138,11 @@ def parse_model_args(texts: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--model-arg {key} is given twice; leave one out")
         try:
             args[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError, ValueError):
             raise UsageError(f"--model-arg {key}: {value!r} cannot be read; quote it") from None
+        if not _is_json(args[key]):
+            raise UsageError(
+                f"--model-arg {key}: {value!r} is more than text, numbers, lists and mappings by "
+                "text, so it could not be saved; quote it"
+            )
     return args

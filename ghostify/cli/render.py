@@ -132,8 +132,7 @@ def as_json(
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print one JSON value to standard output, and nothing else."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def _kernel(site: ConvSite) -> str:

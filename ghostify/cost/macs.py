@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode
 
 from ghostify.cost.budget import Cost
 from ghostify.errors import CountError
@@ -32,14 +31,13 @@ __all__ = [
     "tell_apart",
 ]
 
-_aten = torch.ops.aten
-
 _MULTIPLYING = frozenset(
     {
         "_cdist_forward",
         "_fft_c2c",
         "_fft_c2r",
         "_fft_r2c",
+        "_scaled_dot_product_flash_attention_for_cpu",
         "_thnn_fused_gru_cell",
         "_thnn_fused_lstm_cell",
         "_trilinear",
@@ -54,16 +52,6 @@ _MULTIPLYING = frozenset(
     }
 )
 """Operators of torch that multiply and add, and for which its counter has no formula."""
-
-
-def _attention_flops(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
-    """Count attention on the CPU by torch's own formula, which it registers for GPUs only."""
-    return int(sdpa_flop(*args, out_val=out_val, **kwargs))
-
-
-_attention_flops._get_raw = True  # type: ignore[attr-defined]  # it takes tensors, not shapes
-
-_FORMULAS = {_aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +113,7 @@ def count(probe: Probe) -> Counted:
             if isinstance(module, GhostModule)
         ]
         operators = _Operators()
-        counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+        counter = FlopCounterMode(display=False)
         with operators, counter:
             probe.run()
         for handle in handles:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import dis
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -80,7 +82,10 @@ def as_call(example: object, *, device: torch.device | None = None) -> Call:
         call = Call((), dict(example))
     else:
         call = Call((example,), {})
-    if not tensors_of(tuple(call)):
+    tensors = tensors_of(tuple(call))
+    if any(tensor.is_meta for tensor in tensors):
+        raise InputError("the example has no values (device meta); make it on a device")
+    if not tensors:
         raise InputError(
             "the example holds no tensor; pass a tensor, a tuple of arguments or a dict of "
             f"named ones (got {type(example).__name__})"
@@ -121,6 +126,10 @@ def check_model(model: object) -> nn.Module:
         raise ModelError(f"convert before wrapping: pass model.module of {type(model).__name__}")
     if hasattr(model, "_orig_mod"):
         raise ModelError("convert before torch.compile: pass the original model")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ModelError(
+            f"{type(model).__name__} has no values; build it on a device that is not meta"
+        )
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise ModelError(
             f"{type(model).__name__} has lazy layers without weights; run it once on an example"
@@ -183,9 +192,9 @@ class Probe:
 
     The copy is made of fake tensors, which have shapes but no values, so that running it
     computes and allocates nothing. Where a model depends on values, the copy is real.
-    The caller's own hooks are left off unless the model does not run without them, since
-    what they keep would fill with fake tensors. Where a ``converted`` network does not run,
-    its input is not to blame.
+    The caller's hooks that only watch are left off unless the model does not run without
+    them, since what they keep would fill with fake tensors. Where a ``converted`` network
+    does not run, its input is not to blame.
     """
 
     def __init__(
@@ -298,13 +307,35 @@ def _silent_fake_tensors() -> Iterator[None]:
 
 
 def _hooks_of_caller(model: nn.Module) -> Iterator[tuple[nn.Module, int]]:
-    """Yield each hook that is not one of torch's own, which compute weights."""
+    """Yield each hook that may be left off.
+
+    Torch's own compute weights, and a hook that returns something may change what flows on.
+    """
     for module in model.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for number, hook in hooks.items():
                 home = getattr(hook, "__module__", None) or type(hook).__module__
-                if not str(home).startswith("torch."):
+                if not str(home).startswith("torch.") and _returns_nothing(hook):
                     yield module, number
+
+
+def _returns_nothing(hook: Any) -> bool:
+    """Read from a function's bytecode that it only ever returns None."""
+    while isinstance(hook, functools.partial):
+        hook = hook.func
+    code = getattr(getattr(hook, "__func__", hook), "__code__", None)
+    if code is None:
+        return False
+    before = None
+    for step in dis.get_instructions(code):
+        if step.opname == "RETURN_CONST" and step.argval is not None:
+            return False
+        if step.opname == "RETURN_VALUE" and not (
+            before is not None and before.opname == "LOAD_CONST" and before.argval is None
+        ):
+            return False
+        before = step
+    return True
 
 
 def _without_hooks(model: nn.Module) -> nn.Module:

@@ -65,7 +65,7 @@ class Recorder(TorchFunctionMode):
             self._handles.append(module.register_forward_pre_hook(self._enter(name, hooked)))
             self._handles.append(
                 module.register_forward_hook(
-                    self._leave(name, hooked), with_kwargs=True, always_call=True
+                    self._leave(name, hooked), prepend=True, with_kwargs=True, always_call=True
                 )
             )
         super().__enter__()  # type: ignore[no-untyped-call]  # torch leaves its modes untyped

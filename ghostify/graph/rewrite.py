@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 from collections.abc import Sequence
@@ -120,8 +121,9 @@ def _take_over(conv: nn.Conv2d, ghost: GhostModule, memo: dict[int, object]) -> 
     ghost._is_full_backward_hook = conv._is_full_backward_hook
     if type(conv) is nn.Conv2d:
         for name, value in vars(conv).items():
-            if name not in _CONV_ATTRIBUTES and not hasattr(ghost, name):
-                setattr(ghost, name, copy.deepcopy(value, memo))
+            if name not in _CONV_ATTRIBUTES and name not in vars(ghost):
+                with contextlib.suppress(AttributeError):  # a property of the Ghost module
+                    setattr(ghost, name, copy.deepcopy(value, memo))
 
 
 def _check_ties(model: nn.Module, plan: Plan) -> None:

@@ -108,16 +108,26 @@ def example_input(built: Built, size: tuple[int, ...] | None = None) -> tuple[An
         raise InputError(
             f"the input of {built.origin.name} is unknown; give an example input or its size CxHxW"
         )
+    try:
+        return _example(built.kind, size)
+    except (RuntimeError, TypeError, OverflowError):
+        shape = "x".join(map(str, size))
+        raise InputError(
+            f"an input of {shape} does not fit into memory; give a smaller one"
+        ) from None
+
+
+def _example(kind: str, size: tuple[int, ...]) -> tuple[Any, ...]:
     generator = torch.Generator().manual_seed(0)
 
     def image(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    if built.kind == "detection":
+    if kind == "detection":
         return ([torch.rand(*size, generator=generator)],)
-    if built.kind == "video":
+    if kind == "video":
         return (image(1, size[0], _VIDEO_FRAMES, *size[1:]),)
-    if built.kind == "flow":
+    if kind == "flow":
         return (image(1, *size), image(1, *size))
     return (image(1, *size),)
 
@@ -248,13 +258,16 @@ def _factory(origin: Origin, pretrained: bool) -> Built:
         raise ModelNotFoundError(
             f"{origin.name}: no module {error.name!r} is installed or in this directory"
         ) from None
-    except Exception as error:
-        raise ModelError(f"importing {path} fails ({_say(error)})") from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"importing {path} fails ({_say(error)}); make the module importable"
+        ) from error
     factory: Any = module
     for part in attribute.split("."):
         if not hasattr(factory, part):
             raise ModelNotFoundError(
-                f"{path} has no {part!r}" + nearest(part, vars(factory) if factory else ())
+                f"{path} has no {part!r}"
+                + (nearest(part, dir(factory)) or "; write package.module:function")
             )
         factory = getattr(factory, part)
     model = factory if isinstance(factory, nn.Module) else None
@@ -277,7 +290,7 @@ def _call(function: Callable[..., Any], origin: Origin, *args: Any, **fixed: Any
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = function(*args, **fixed, **dict(origin.args))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = "check --model-arg" if origin.args else "--model-arg KEY=VALUE passes arguments"
         if fixed.get("pretrained") or fixed.get("weights"):
             hint = "without a network connection give the weights by --weights FILE"
@@ -291,7 +304,10 @@ def _call(function: Callable[..., Any], origin: Origin, *args: Any, **fixed: Any
 
 
 def _say(error: BaseException) -> str:
-    line = (str(error).strip().splitlines() or [""])[0]
+    try:
+        line = (str(error).strip().splitlines() or [""])[0]
+    except Exception:  # a foreign exception may not even be able to describe itself
+        line = ""
     return f"{type(error).__name__}: {line}"[:200].rstrip(".: ")
 
 

@@ -75,7 +75,7 @@ def load_space(name: str | Path) -> SearchSpace:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataFileError(f"cannot read the search space {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise DataFileError(f"{path}{line}: not valid YAML") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import ghostify as package
+from ghostify.files import fresh_directory
 
 Command = Callable[..., Any]
 
@@ -41,6 +43,12 @@ Command = Callable[..., Any]
         (["vgg16_cifar", "--input-size", "16"], 1, "cannot run on an input of shape 1x3x16x16"),
         (["resnet20_cifar", "--model-arg", "classes"], 2, "--model-arg is written KEY=VALUE"),
         (["resnet20_cifar", "--model-arg", "clases=3"], 1, "check --model-arg"),
+        (["resnet20_cifar", "--input-size", "999999999"], 1, "does not fit into memory"),
+        (["resnet20_cifar", "--seed", "-1"], 2, "--seed"),
+        (["resnet20_cifar", "--seed", "9" * 30], 2, "--seed"),
+        (["resnet20_cifar", "--d", "9" * 20], 1, "must be at most 99"),
+        (["resnet20_cifar", "--model-arg", "x=2020-01-01"], 2, "could not be saved; quote it"),
+        (["resnet20_cifar", "--model-arg", "x={1: 2}"], 2, "could not be saved; quote it"),
         (["resnet20_cifar", "--plan", "none.yaml"], 1, "no such plan: none.yaml"),
         (["resnet20_cifar", "--plan", "p.yaml", "--s", "3"], 2, "leave out --s or edit the plan"),
         (["resnet20_cifar", "--weights", "none.pth"], 1, "the checkpoint none.pth does not exist"),
@@ -137,7 +145,6 @@ def test_an_output_that_stands_in_the_way(ghostify: Command, tmp_path: Path) -> 
 
     for out, extra, message in (
         ("folder", [], "exists already; use --force to replace it"),
-        ("folder", ["--force"], "is no artefact of ghostify and is not replaced"),
         ("file", ["--force"], "is a file; choose another output directory"),
         ("file/below", [], "is no directory; choose another"),
     ):
@@ -145,6 +152,113 @@ def test_an_output_that_stands_in_the_way(ghostify: Command, tmp_path: Path) -> 
         assert run.code == 1
         assert message in run.message
     assert (tmp_path / "folder" / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_empty_directory_needs_force_too(ghostify: Command, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+
+    assert "use --force" in ghostify("convert", "resnet20_cifar", "-o", tmp_path / "out").message
+    assert ghostify("convert", "resnet20_cifar", "-q", "-o", tmp_path / "out", "--force").code == 0
+
+
+def test_force_leaves_what_is_not_ours(ghostify: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+
+    run = ghostify("convert", "resnet20_cifar", "-q", "-o", out, "--force")
+
+    assert run.code == 0
+    assert (out / "thesis.txt").read_text() == "years of work"
+    assert package.load(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_current_directory_is_not_replaced(
+    ghostify: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert "is where you stand" in ghostify("convert", "resnet20_cifar", "-o", ".").message
+    assert "is where you stand" in ghostify("convert", "resnet20_cifar", "-o", "..").message
+
+
+def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    def race() -> None:
+        with fresh_directory(tmp_path / "out", force=False):
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(package.GhostifyError, match="exists already"):
+        race()
+
+    assert (tmp_path / "out" / "thesis.txt").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_target_of_a_link_is_written(ghostify: Command, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+
+    assert ghostify("convert", "resnet20_cifar", "-q", "-o", tmp_path / "link").code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target" / "ghostify.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("import sys; sys.exit(0)", "importing odd_nets fails (SystemExit: 0)"),
+        ("def build():\n    raise SystemExit('bye')", "fails (SystemExit: bye)"),
+        ("build = 3", "is a int, not a function"),
+        (
+            "import torch\nbuild = torch.jit.script(torch.nn.Conv2d(3, 8, 3))",
+            "TorchScript modules cannot be converted",
+        ),
+        (
+            "import torch\nbuild = torch.nn.Conv2d(3, 8, 3, device='meta')",
+            "has no values; build it on a device",
+        ),
+        ("def build(:", "importing odd_nets fails (SyntaxError"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_factory_that_does_anything(
+    ghostify: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
+) -> None:
+    (tmp_path / "odd_nets.py").write_text(body + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "odd_nets", raising=False)
+
+    run = ghostify("convert", "odd_nets:build", "--json")
+
+    assert run.code == 1
+    assert message in run.message
+    assert run.out == ""
+
+
+def test_output_that_cannot_be_encoded_is_replaced(tmp_path: Path) -> None:
+    for extra in ([], ["--json", "-o", "\u00f6"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "ghostify", "convert", "resnet20_cifar", *extra],
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+
+        assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["artefact"] == "\u00f6"
+
+
+def test_a_file_named_like_a_library_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemError('mine')\n")
+    script = Path(sys.executable).parent / "ghostify"
+
+    run = subprocess.run(
+        [script, "inspect", "resnet20_cifar", "-q"], cwd=tmp_path, capture_output=True, check=False
+    )
+
+    assert run.returncode == 0, run.stderr
 
 
 def test_force_replaces_an_artefact(ghostify: Command, tmp_path: Path) -> None:
@@ -192,8 +306,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
     assert run.returncode == 1
     assert run.stderr.strip() == (
-        f"error: no space is left to write {tmp_path / 'deep' / 'out'}; "
-        "free some or choose another output directory"
+        "error: no space is left to write deep/out; free some or choose another output directory"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -48,14 +48,15 @@ def test_products_per_channel_of_a_kernel_of_one_are_counted() -> None:
     assert counted.macs == 256 * (4 * 3 + 4)
 
 
-def test_attention_on_the_cpu_is_counted() -> None:
-    """Two products of 10x10 by 4 for each of 2 heads."""
-
+def test_attention_on_the_cpu_is_listed_since_torch_does_not_count_it() -> None:
     class Attention(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return functional.scaled_dot_product_attention(x, x, x)
 
-    assert count(probe(Attention(), 1, 2, 10, 4)).macs == 2 * 2 * 10 * 10 * 4
+    counted = count(probe(Attention(), 1, 2, 10, 4))
+
+    assert counted.macs == 0
+    assert counted.uncounted == ("aten._scaled_dot_product_flash_attention_for_cpu",)
 
 
 def test_a_token_that_wants_a_gradient_does_not_disturb_the_count() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune
+from torch.utils.flop_counter import FlopCounterMode
 
 import ghostify
 from ghostify.nn.ghost import GhostModule
@@ -168,14 +169,27 @@ def test_hooks_that_the_network_lives_on_are_run() -> None:
 def test_other_hooks_of_the_caller_are_not_run() -> None:
     model = around(nn.Conv2d(8, 8, 3))
     seen: list[Any] = []
-    model[1].register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
-    model[1].register_forward_hook(lambda _m, _a, output: seen.append(output))
+
+    def watch(_module: nn.Module, args: Any, output: Any = None) -> None:
+        seen.append((args, output))
+
+    model[1].register_forward_pre_hook(watch)
+    model[1].register_forward_hook(watch)
 
     result = ghostify.convert(model, example=IMAGE).model
 
     assert seen == []
     result(IMAGE)
     assert len(seen) == 2
+
+
+def test_a_hook_that_changes_sizes_is_counted() -> None:
+    model = around(nn.Conv2d(8, 8, 3))
+    model[1].register_forward_hook(lambda _m, _a, out: functional.interpolate(out, scale_factor=2))
+    with FlopCounterMode(display=False) as counter:
+        model(IMAGE)
+
+    assert ghostify.inspect(model, example=IMAGE).before.macs == counter.get_total_flops() // 2
 
 
 class Batched(nn.Module):
@@ -209,9 +223,7 @@ def test_a_reference_to_the_original_is_said_to_be_one() -> None:
     found = ghostify.inspect(Closure(), example=IMAGE)
 
     assert found.layers == ()
-    assert (
-        found.sites[0].reason.startswith("runs through a reference to the original")
-    )
+    assert found.sites[0].reason.startswith("runs through a reference to the original")
 
 
 def test_memory_format_survives() -> None:

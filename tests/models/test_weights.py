@@ -138,6 +138,58 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, suffix: str, damag
     assert "is damaged or of an unknown format" in str(error.value)
 
 
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_pickles_of_any_protocol_are_refused_as_code(tmp_path: Path, protocol: int) -> None:
+    bomb = {"state_dict": {}, "x": Bomb(tmp_path / "boom")}
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(bomb, protocol=protocol))
+    torch.save(bomb, tmp_path / "zip.pth", pickle_protocol=protocol)
+
+    for file in ("plain.pth", "zip.pth"):
+        with pytest.raises(WeightsError, match="could run code, and is refused"):
+            read_checkpoint(tmp_path / file)
+    assert not (tmp_path / "boom").exists()
+
+
+def test_a_flipped_byte_among_the_weights_is_noticed(tmp_path: Path) -> None:
+    torch.save({"w": torch.randn(1000)}, tmp_path / "w.pth")
+    content = bytearray((tmp_path / "w.pth").read_bytes())
+    content[len(content) // 2] ^= 255
+    (tmp_path / "w.pth").write_bytes(content)
+
+    with pytest.raises(WeightsError, match="is damaged"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.to(torch.complex64), "is of type torch.complex64 for torch.float32"),
+        (lambda w: w > 0, "is of type torch.bool for torch.float32"),
+        (lambda w: w.to("meta"), "has no values"),
+        (lambda w: w.to_sparse(), "is sparse"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_weights_that_would_lose_their_meaning_are_refused(
+    tmp_path: Path, change: Any, message: str
+) -> None:
+    state = net().state_dict()
+    state["conv.weight"] = change(state["conv.weight"])
+    torch.save(state, tmp_path / "w.pth")
+
+    with pytest.raises(WeightsError, match=message):
+        load_weights(net(), tmp_path / "w.pth")
+
+
+def test_half_precision_weights_load(tmp_path: Path) -> None:
+    trained, fresh = net().half().float(), net()
+    torch.save({k: v.half() for k, v in trained.state_dict().items()}, tmp_path / "w.pth")
+
+    load_weights(fresh, tmp_path / "w.pth")
+
+    assert torch.equal(fresh["conv"].weight, trained["conv"].weight)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
