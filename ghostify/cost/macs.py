@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ghostify.cost.budget import Cost
 from ghostify.errors import CountError
 from ghostify.graph.probe import Probe, copy_model, sentence
+from ghostify.graph.sites import Sites, find_sites
 from ghostify.graph.trace import CONVOLUTIONS
 from ghostify.nn.ghost import ChannelScale, GhostModule
 from ghostify.spec import ConvSite
@@ -22,12 +22,15 @@ from ghostify.spec import ConvSite
 __all__ = [
     "Counted",
     "SecondOpinion",
+    "Tally",
     "agrees",
     "check_against_sites",
-    "check_conversion",
+    "check_macs",
+    "check_params",
     "count",
     "count_params",
     "second_opinion",
+    "survey",
     "tell_apart",
 ]
 
@@ -89,55 +92,94 @@ class _Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Tally:
+    """Counts what a model computes while the context is open.
+
+    The authority is ``torch.utils.flop_counter``, which counts two for each multiply-add; it
+    has no formula for products per channel, so those of d = 1 Ghost modules are added from
+    the shapes that they saw. Operators that multiply and add but have no formula are listed.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._scaled: list[int] = []
+        self._ran: set[str] = set()
+        self._handles: list[Any] = []
+        self._operators = _Operators()
+        self._counter = FlopCounterMode(display=False)
+
+    def __enter__(self) -> Tally:
+        for name, module in self._model.named_modules():
+            if isinstance(module, ChannelScale):
+                hook = _scale_counter(self._scaled)
+                self._handles.append(module.register_forward_hook(hook))
+            elif isinstance(module, GhostModule):
+                hook = _name_collector(self._ran, name)
+                self._handles.append(module.register_forward_hook(hook))
+        self._operators.__enter__()  # type: ignore[no-untyped-call]  # a mode of torch
+        self._counter.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._counter.__exit__(*error)
+        self._operators.__exit__(*error)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+
+    def counted(self) -> Counted:
+        """Return what was seen."""
+        by_module = self._counter.get_flop_counts()
+        unknown = {
+            packet
+            for packet in self._operators.seen
+            if packet not in self._counter.flop_registry
+            and (packet.__name__ in _MULTIPLYING or not str(packet).startswith(("aten.", "prim")))
+        }
+        return Counted(
+            macs=self._counter.get_total_flops() // 2 + sum(self._scaled),
+            conv_macs=_of_convolutions(by_module.get("Global", {})) // 2,
+            ghosts=frozenset(self._ran),
+            modules={
+                name.partition(".")[2]: (_of_convolutions(flops) // 2, sum(flops.values()) // 2)
+                for name, flops in by_module.items()
+            },
+            uncounted=tuple(sorted(str(packet) for packet in unknown)),
+        )
+
+
 def count(probe: Probe) -> Counted:
     """Count the multiply-adds of one forward pass in eval mode.
-
-    The authority is ``torch.utils.flop_counter``, which counts two for each; it has no
-    formula for products per channel, so those of d = 1 Ghost modules are added from the
-    shapes that they saw. Operators that multiply and add but have no formula are listed.
 
     Raises:
         InputError: the network does not accept the example.
     """
     while True:
         model = probe.model
-        scaled: list[int] = []
-        ran: set[str] = set()
-        handles = [
-            module.register_forward_hook(_scale_counter(scaled))
-            for module in model.modules()
-            if isinstance(module, ChannelScale)
-        ] + [
-            module.register_forward_hook(_name_collector(ran, name))
-            for name, module in model.named_modules()
-            if isinstance(module, GhostModule)
-        ]
-        operators = _Operators()
-        counter = FlopCounterMode(display=False)
-        with operators, counter:
+        tally = Tally(model)
+        with tally:
             probe.run()
-        for handle in handles:
-            handle.remove()
         if probe.model is model:  # else the probe went over to another copy
-            break
-    by_operator = counter.get_flop_counts().get("Global", {})
-    unknown = {
-        packet
-        for packet in operators.seen
-        if packet not in counter.flop_registry
-        and (packet.__name__ in _MULTIPLYING or not str(packet).startswith(("aten.", "prim")))
-    }
-    scales = sum(scaled)
-    return Counted(
-        macs=counter.get_total_flops() // 2 + scales,
-        conv_macs=_of_convolutions(by_operator) // 2,
-        ghosts=frozenset(ran),
-        modules={
-            name.partition(".")[2]: (_of_convolutions(flops) // 2, sum(flops.values()) // 2)
-            for name, flops in counter.get_flop_counts().items()
-        },
-        uncounted=tuple(sorted(str(packet) for packet in unknown)),
-    )
+            return tally.counted()
+
+
+def survey(probe: Probe) -> tuple[Sites, Counted]:
+    """Find the convolutions and count the multiply-adds, both in one run.
+
+    Raises:
+        InputError: the network does not accept the example.
+        CountError: the closed form of the convolutions differs from what the counter saw.
+    """
+    tallies: list[Tally] = []
+
+    def tally(model: nn.Module) -> Tally:
+        tallies.append(Tally(model))
+        return tallies[-1]
+
+    found = find_sites(probe, also=tally)
+    counted = tallies[-1].counted()
+    found = replace(found, sites=tell_apart(found.sites, counted))
+    check_against_sites(counted, found.sites, model=probe.name)
+    return found, counted
 
 
 def count_params(model: nn.Module) -> int:
@@ -180,21 +222,31 @@ def check_against_sites(counted: Counted, sites: Sequence[ConvSite], *, model: s
         )
 
 
-def check_conversion(counted: Cost, expected: Cost, *, model: str) -> None:
-    """Make sure that a converted network costs what eq. 4 and 5 say.
+def check_macs(counted: Counted, expected: int, *, model: str) -> None:
+    """Make sure that a converted network takes the multiply-adds that eq. 4 says.
 
     Raises:
         CountError: it does not.
     """
-    for what, found, wanted in (
-        ("multiply-adds by eq. 4", counted.macs, expected.macs),
-        ("parameters by eq. 5", counted.params, expected.params),
-    ):
-        if found != wanted:
-            raise CountError(
-                f"the converted {model} should have {wanted} {what}, but {found} are counted; "
-                "the conversion cannot be trusted"
-            )
+    if counted.macs != expected:
+        raise CountError(
+            f"the converted {model} should take {expected} multiply-adds by eq. 4, but torch "
+            f"counts {counted.macs}; the conversion cannot be trusted"
+        )
+
+
+def check_params(model: nn.Module, expected: int, *, model_name: str) -> None:
+    """Make sure that a converted network has the parameters that eq. 5 says.
+
+    Raises:
+        CountError: it does not.
+    """
+    found = count_params(model)
+    if found != expected:
+        raise CountError(
+            f"the converted {model_name} should have {expected} parameters by eq. 5, but has "
+            f"{found}; the conversion cannot be trusted"
+        )
 
 
 def second_opinion(probe: Probe, sites: Sequence[ConvSite]) -> SecondOpinion | str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ghostify.graph.probe import tensors_of
 from ghostify.graph.trace import CONVOLUTIONS
 
-__all__ = ["GraphRun", "Recorder", "Run"]
+__all__ = ["Recorder", "Run"]
 
 _FUNCTIONS: dict[Any, bool] = {  # function -> transposed
     torch.conv1d: False,
@@ -57,6 +54,7 @@ class Recorder(TorchFunctionMode):
             if isinstance(module, CONVOLUTIONS)
         }
         self.runs: dict[str, Run] = {}
+        self.seen: set[nn.Module] = set()
         self.borrowed: set[str] = set()
 
     def __enter__(self) -> Recorder:
@@ -76,15 +74,6 @@ class Recorder(TorchFunctionMode):
             handle.remove()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
-    @contextlib.contextmanager
-    def at(self, path: str) -> Iterator[None]:
-        """Let functional calls inside be named after the module ``path``."""
-        self._path.append(path)
-        try:
-            yield
-        finally:
-            self._path.pop()
-
     def _enter(self, name: str, hooked: bool) -> Any:
         def enter(_module: nn.Module, _args: Any) -> None:
             self._path.append(name)
@@ -102,6 +91,7 @@ class Recorder(TorchFunctionMode):
                 side = len(module.kernel_size)  # type: ignore[arg-type]
                 transposed = bool(getattr(module, "transposed", False))
                 self._note(name, source, outputs[0], side, transposed)
+                self.seen.add(module)
                 run = self.runs[name]
                 run.arguments = max(run.arguments, len(args) + len(kwargs))
                 run.plain_output &= isinstance(output, Tensor)
@@ -162,32 +152,6 @@ class Recorder(TorchFunctionMode):
             "bias": values.get("bias") is not None,
             "transposed": transposed,
         }
-
-
-class GraphRun:
-    """Runs a traced graph node by node, so that functional calls know their module."""
-
-    def __init__(self, model: nn.Module, graph: fx.Graph, recorder: Recorder) -> None:
-        self._signature = inspect.signature(model.forward)
-        self._module = fx.GraphModule(model, graph)
-        self._recorder = recorder
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        recorder = self._recorder
-
-        class Interpreter(fx.Interpreter):
-            def run_node(self, n: fx.Node) -> Any:
-                stack = n.meta.get("nn_module_stack") or {"": ("", None)}
-                with recorder.at(str(list(stack.values())[-1][0])):
-                    return super().run_node(n)
-
-        given = self._signature.bind(*args, **kwargs).arguments
-        inputs = [
-            given[str(node.target)] if node.target in given else node.args[0]
-            for node in self._module.graph.nodes
-            if node.op == "placeholder"
-        ]
-        return Interpreter(self._module, garbage_collect_values=True).run(*inputs)
 
 
 def _tuple(value: Any, side: int) -> tuple[int, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from ghostify.graph.probe import Probe, sentence
-from ghostify.graph.record import GraphRun, Recorder, Run
+from ghostify.graph.record import Recorder, Run
 from ghostify.graph.trace import CONVOLUTIONS, trace
 from ghostify.nn.ghost import GhostModule, kept_maps, slim
 from ghostify.spec import ConvSite, intrinsic_maps
@@ -34,25 +36,32 @@ class Sites:
     note: str = ""
 
 
-def find_sites(probe: Probe, *, tracing: bool = True) -> Sites:
+def find_sites(
+    probe: Probe,
+    *,
+    also: Callable[[nn.Module], AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> Sites:
     """List the convolutions of ``probe`` as they run in eval mode on its example.
 
-    The network is traced by torch.fx and the graph run on the probe's tensors; where it
-    cannot be traced, the network itself is run once with hooks, and ``note`` says so.
+    The network is run once on the probe's tensors, which computes nothing where they are
+    fake, and traced by torch.fx. Where it cannot be traced, or the trace runs other
+    convolutions, what the hooks of that one run saw is all there is, and ``note`` says so.
+
+    Args:
+        also: makes a context, given the probe's model, that watches the same run.
 
     Raises:
         InputError: the network does not accept the example.
     """
-    graph, note = _traced(probe) if tracing else (None, "its graph runs other convolutions")
-    recorder = Recorder(probe.model)
-    if graph is not None:
-        try:
-            with recorder:
-                probe.execute(GraphRun(probe.model, graph, recorder))
-        except Exception as error:
-            graph, note = None, f"the traced graph does not run ({sentence(error)})"
-    if graph is None:
-        recorder = _recorded_run(probe)
+    while True:
+        model = probe.model
+        recorder = Recorder(model)
+        with also(model), recorder:
+            probe.run()
+        if probe.model is model:  # else the probe went over to another copy
+            break
+    graph, note = _traced(probe, recorder)
+    if note:
         note = f"found by one run with hooks, since torch.fx cannot trace the network ({note})"
     return Sites(tuple(_describe(probe.source, recorder)), graph, note)
 
@@ -70,23 +79,19 @@ def conv_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _traced(probe: Probe) -> tuple[fx.Graph | None, str]:
+def _traced(probe: Probe, recorder: Recorder) -> tuple[fx.Graph | None, str]:
     probe.model.eval()
     try:
         with probe.context(), torch.no_grad():
-            return trace(probe.model, probe.call), ""
+            graph = trace(probe.model, probe.call)
     except Exception as error:
         return None, f"{type(error).__name__}: {sentence(error)}"
-
-
-def _recorded_run(probe: Probe) -> Recorder:
-    while True:
-        model = probe.model
-        recorder = Recorder(model)
-        with recorder:
-            probe.run()
-        if probe.model is model:  # else the probe went over to real tensors, in a new copy
-            return recorder
+    modules = dict(probe.model.named_modules(remove_duplicate=False))
+    for node in graph.nodes:
+        layer = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, CONVOLUTIONS) and layer not in recorder.seen:
+            return None, f"its graph runs {node.target}, the network does not"
+    return graph, ""
 
 
 def _describe(source: nn.Module, recorder: Recorder) -> Iterator[ConvSite]:
