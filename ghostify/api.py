@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,24 @@ Step = Callable[[str], None]
 """Called with what begins now, for progress displays."""
 
 
-def _own_randomness(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Leave torch's generator as the caller had it, whatever a network draws while it runs."""
+def _undisturbed(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Leave torch's generator as the caller had it, and let the garbage collector wait.
+
+    A network may draw numbers while it runs. Copies of it are objects by the ten thousand,
+    none of them garbage, and each few hundred would set the collector off through everything
+    that torch has loaded.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with torch.random.fork_rng(devices=[]):
-            return function(*args, **kwargs)
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return function(*args, **kwargs)
+        finally:
+            if collecting:
+                gc.enable()
 
     return wrapped
 
@@ -78,7 +90,7 @@ class Inspection:
     opinion: SecondOpinion | str | None = None  # thop's, or why there is none
 
 
-@_own_randomness
+@_undisturbed
 def convert(
     model: nn.Module | str | Built,
     *,
@@ -161,7 +173,7 @@ def convert(
     )
 
 
-@_own_randomness
+@_undisturbed
 def inspect(
     model: nn.Module | str | Built,
     *,
