@@ -11,6 +11,7 @@ from torch import nn
 
 import ghostify
 from ghostify.errors import CountError, InputError, RuleError, SpecError, VerificationError
+from ghostify.models.torchvision_import import import_beside_torchvision
 from ghostify.nn.ghost import GhostModule
 from tests.graph import networks
 
@@ -148,17 +149,20 @@ def test_a_ghosted_network_can_be_converted_further(tmp_path: Path) -> None:
 
 
 def test_subclasses_of_timm_keep_their_class_and_arithmetic() -> None:
-    """TensorFlow's "same" padding depends on the input; standardised weights on all of one map."""
-    same = ghostify.convert("timm:tf_mobilenetv3_small_minimal_100", verify=False)
-    standardised = ghostify.convert("timm:test_nfnet")
+    """TensorFlow's "same" padding depends on the input; standardised weights on all of a map."""
+    layers = import_beside_torchvision("timm.layers")
+    for kind in (layers.Conv2dSame, layers.StdConv2d, layers.ScaledStdConv2d):
+        model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), kind(8, 6, 3, stride=2, bias=True))
+        dense = model[1]
 
-    assert {type(m.primary).__name__ for m in same.model.modules() if isinstance(m, GhostModule)}
-    kinds = {
-        type(module.primary).__name__
-        for module in standardised.model.modules()
-        if isinstance(module, GhostModule)
-    }
-    assert "ScaledStdConv2d" in kinds
+        ghost = ghostify.convert(model, example=IMAGE).model[1]
+        with torch.no_grad():
+            ghost.primary.weight.copy_(dense.weight[:3])
+            ghost.primary.bias.copy_(dense.bias[:3])
+        x = torch.randn(2, 8, 15, 15)
+
+        assert type(ghost.primary) is kind
+        assert torch.allclose(ghost(x)[:, :3], dense(x)[:, :3], atol=1e-5)
 
 
 def test_images_of_one_channel_and_other_types() -> None:
