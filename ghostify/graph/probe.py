@@ -8,7 +8,7 @@ import dataclasses
 import dis
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -236,12 +236,12 @@ class Probe:
                 _log.debug("%s, fake %s: %s", self.name, self.fake, sentence(error))
             self._begin()
 
-    def execute(self, executor: Callable[..., Any] | None = None, *, training: bool = False) -> Any:
-        """Run the copy, or an executor in its place, once on the example; let errors through."""
+    def execute(self, *, training: bool = False) -> Any:
+        """Run the copy once on the example, and let errors through."""
         self.model.train(training)
         with self.context(), torch.no_grad(), _silent_fake_tensors():
             args, kwargs = self._inputs
-            output = (executor or self.model)(*args, **kwargs)
+            output = self.model(*args, **kwargs)
         self.shapes[training] = shapes_of(output)
         return output
 
