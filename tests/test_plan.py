@@ -47,6 +47,7 @@ def test_a_person_can_write_a_plan(tmp_path: Path) -> None:
         ("layers: {a: {cheap: [x]}}", "GhostSpec.cheap must be one of: depthwise"),
         ("layers: {a: s2, a: s4}", "a stands twice in line 1; leave one out"),
         ("[" * 3000, "not valid YAML"),
+        ("? [a, b]\n: s2", "not valid YAML"),
         ("layers: {", "line 2: not valid YAML"),
         ("", "a plan is a mapping"),
     ],

@@ -9,10 +9,9 @@ from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
 from ghostify.errors import DataFileError, SpecError, nearest
 from ghostify.spec import ConvSite, GhostSpec
+from ghostify.yaml_file import read_yaml
 
 __all__ = ["Choices", "SearchSpace", "load_space", "shipped_spaces"]
 
@@ -71,14 +70,7 @@ def load_space(name: str | Path) -> SearchSpace:
                 + (nearest(str(name), shipped_spaces()) or "; give the path of a YAML file")
             )
         path = _shipped_folder() / f"{name}.yaml"
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataFileError(f"cannot read the search space {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise DataFileError(f"{path}{line}: not valid YAML") from None
+    value = read_yaml(path, kind="search space")
     return _space(value, path.name)
 
 
