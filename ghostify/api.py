@@ -39,7 +39,7 @@ from ghostify.plan_file import load_plan
 from ghostify.rules import PlanRules, Resolved, Skipped, explain_nothing, follow, resolve
 from ghostify.spec import ConvSite, GhostSpec, Origin
 
-__all__ = ["Inspection", "Step", "convert", "inspect", "open_model"]
+__all__ = ["Inspection", "Step", "convert", "inspect", "open_model", "refuse_nothing"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -130,45 +130,35 @@ def convert(
             RuleError if nothing would be converted.
     """
     step = on_step or _ignore
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise SpecError(f"a seed is a whole number from 0 to 2^63 - 1 (got {seed!r})")
-    built = _built(model, seed, step)
-    step("finding convolutions")
-    probe, found, counted = _probed(built, _call(built, example, input_size))
     if not isinstance(rules, PlanRules):
         rules = _rules(GhostSpec(ratio, kernel, cheap), keep, rules, convert_all)
-    resolved = _planned(found.sites, built, plan, rules)
-    if not resolved.layers and plan is None:
-        raise RuleError(
-            f"nothing would be converted in {probe.name}: {explain_nothing(resolved.skipped)}"
-        )
-    before = Cost(count_params(built.model), counted.macs)
-    layers = layer_costs(found.sites, resolved.layers)
-    after = planned_cost(before, layers)
+    built, probe, found = _look(model, example, input_size, rules, plan, seed, step)
+    if plan is None:
+        refuse_nothing(found)
     step("putting in Ghost modules")
     conversion = rewrite(
         built.model,
-        Plan(resolved.layers, model=probe.name),
+        found.plan,
         seed=seed,
-        skipped=resolved.skipped,
+        skipped=found.skipped,
     )
-    notes = _notes(built, found, counted)
-    check_params(conversion.model, after.params, model_name=probe.name)
+    check_params(conversion.model, found.after.params, model_name=probe.name)
+    notes = found.notes
     if verify:
         step("counting multiply-adds")
         converted = Probe(conversion.model, probe.call, name=probe.name, converted=True)
-        notes += _check_costs(probe, counted, converted, conversion, after)
+        notes += _check_costs(probe, found, converted, conversion)
         step("verifying")
         notes += verify_conversion(probe, converted).notes
     return dataclasses.replace(
         conversion,
         plan=_whole_plan(built, conversion.plan),
         origin=built.origin,
-        input=_shapes(probe.call),
+        input=found.input,
         sites=found.sites,
-        before=before,
-        after=after,
-        layers=layers,
+        before=found.before,
+        after=found.after,
+        layers=found.layers,
         notes=notes,
     )
 
@@ -199,19 +189,46 @@ def inspect(
         GhostifyError: as :func:`convert`, but a network with nothing to convert is no error.
     """
     step = on_step or _ignore
+    if not isinstance(rules, PlanRules):
+        rules = _rules(GhostSpec(ratio, kernel, cheap), keep, rules, convert_all)
+    _, probe, found = _look(model, example, input_size, rules, plan, seed, step)
+    if not opinion:
+        return found
+    step("asking thop")
+    return dataclasses.replace(found, opinion=second_opinion(probe, found.sites))
+
+
+def refuse_nothing(found: Inspection) -> None:
+    """Make sure that rules convert something.
+
+    Raises:
+        RuleError: they convert nothing, and why.
+    """
+    if not found.layers:
+        raise RuleError(
+            f"nothing would be converted in {found.name}: {explain_nothing(found.skipped)}"
+        )
+
+
+def _look(
+    model: nn.Module | str | Built,
+    example: Any,
+    input_size: tuple[int, ...] | None,
+    rules: PlanRules,
+    plan: Plan | str | Path | None,
+    seed: int,
+    step: Step,
+) -> tuple[Built, Probe, Inspection]:
+    """Build the network, find its convolutions, and see what the rules or the plan make of them."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise SpecError(f"a seed is a whole number from 0 to 2^63 - 1 (got {seed!r})")
     built = _built(model, seed, step)
     step("finding convolutions")
     probe, found, counted = _probed(built, _call(built, example, input_size))
-    if not isinstance(rules, PlanRules):
-        rules = _rules(GhostSpec(ratio, kernel, cheap), keep, rules, convert_all)
     resolved = _planned(found.sites, built, plan, rules)
     before = Cost(count_params(built.model), counted.macs)
     layers = layer_costs(found.sites, resolved.layers)
-    if opinion:
-        step("asking thop")
-    return Inspection(
+    inspection = Inspection(
         name=probe.name,
         origin=built.origin,
         sites=found.sites,
@@ -222,8 +239,8 @@ def inspect(
         after=planned_cost(before, layers),
         input=_shapes(probe.call),
         notes=_notes(built, found, counted),
-        opinion=second_opinion(probe, found.sites) if opinion else None,
     )
+    return built, probe, inspection
 
 
 def _ignore(_step: str) -> None:
@@ -345,7 +362,7 @@ def _notes(built: Built, found: Sites, counted: Counted) -> tuple[str, ...]:
 
 
 def _check_costs(
-    probe: Probe, counted: Counted, converted: Probe, conversion: Conversion, after: Cost
+    probe: Probe, found: Inspection, converted: Probe, conversion: Conversion
 ) -> tuple[str, ...]:
     """Make sure that the converted network takes what eq. 4 says; return remarks.
 
@@ -353,9 +370,9 @@ def _check_costs(
         CountError: it does not, although the network takes the same way each time.
     """
     seen = count(converted)
-    if seen.macs != after.macs:
+    if seen.macs != found.after.macs:
         by_values = not (probe.fake and converted.fake)
-        if by_values or count(probe) != counted:
+        if by_values or count(probe).macs != found.before.macs:
             return (
                 "the network takes another way with other values, so the MACs after "
                 f"conversion are those of the original's way (counted: {seen.macs})",
@@ -366,7 +383,7 @@ def _check_costs(
                 f"the converted {probe.name} no longer runs {idle[0]}, since its code asks for "
                 "the layer's class; keep that layer"
             )
-    check_macs(seen, after.macs, model=probe.name)
+    check_macs(seen, found.after.macs, model=probe.name)
     return ()
 
 

@@ -10,46 +10,36 @@ from ghostify.cli.options import Request
 from ghostify.cli.progress import Steps
 from ghostify.cost.macs import SecondOpinion
 
-__all__ = ["run", "show"]
+__all__ = ["look", "run", "show"]
 
 
 def run(request: Request, *, thop: bool, as_json: bool, quiet: bool) -> int:
     """Inspect a network and print what was found; return the exit code."""
-    with Steps(4, quiet=quiet or as_json) as step:
-        built = open_requested(request, step)
-        found = inspect_model(
-            built,
-            rules=request.rules,
-            plan=request.plan,
-            input_size=request.input_size,
-            seed=request.seed,
-            opinion=thop,
-            on_step=step,
-        )
+    found = look(request, opinion=thop, quiet=quiet or as_json)
     if as_json:
-        render.print_json(
-            render.as_json(
-                model=request.model,
-                before=found.before,
-                after=found.after,
-                layers=found.layers,
-                skipped=found.skipped,
-            )
-        )
+        render.print_json(render.as_json(request.model, found))
     elif not quiet:
         show(found)
     return 0
 
 
+def look(request: Request, *, opinion: bool, quiet: bool) -> Inspection:
+    """Inspect the network that a command asks for, with a progress bar."""
+    with Steps(2 + opinion, quiet=quiet) as step:
+        return inspect_model(
+            open_requested(request, step),
+            rules=request.rules,
+            plan=request.plan,
+            input_size=request.input_size,
+            seed=request.seed,
+            opinion=opinion,
+            on_step=step,
+        )
+
+
 def show(found: Inspection) -> None:
     """Print the tables of an inspection."""
-    render.page(
-        render.layer_table(found.sites, found.layers, found.skipped),
-        f"\n{found.name}, input {', '.join(found.input)}",
-        render.totals_table(
-            found.before, found.after, replaced=len(found.layers), kept=len(found.skipped)
-        ),
-    )
+    render.overview(found.name, found)
     render.notes((*found.notes, *_opinion(found.opinion)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -16,7 +16,11 @@ from ghostify.cost.closed_form import LayerCost
 from ghostify.rules import Skipped
 from ghostify.spec import ConvSite
 
-__all__ = ["as_json", "layer_table", "notes", "page", "print_json", "totals_table"]
+if TYPE_CHECKING:
+    from ghostify.api import Inspection
+    from ghostify.graph.rewrite import Conversion
+
+__all__ = ["as_json", "layer_table", "notes", "overview", "page", "print_json", "totals_table"]
 
 _PLAIN_WIDTH = 150
 _WIDE = 120
@@ -109,30 +113,40 @@ def notes(lines: Iterable[str]) -> None:
         there.print(f"[dim]note: {escape(line)}[/dim]")
 
 
-def as_json(
-    *,
-    model: str,
-    before: Cost,
-    after: Cost,
-    layers: Iterable[LayerCost],
-    skipped: Iterable[Skipped],
-) -> dict[str, Any]:
+def overview(name: str, found: Inspection | Conversion) -> None:
+    """Print the layers and the totals of an inspection or a conversion."""
+    before, after = _costs(found)
+    page(
+        layer_table(found.sites, found.layers, found.skipped),
+        f"\n{name}, input {', '.join(found.input)}",
+        totals_table(before, after, replaced=len(found.layers), kept=len(found.skipped)),
+    )
+
+
+def as_json(model: str, found: Inspection | Conversion) -> dict[str, Any]:
     """Return what both verbs print for machines."""
+    before, after = _costs(found)
     return {
         "model": model,
         "before": before.as_json(),
         "after": after.as_json(),
         "replaced": [
             {"name": layer.name, "ratio": layer.spec.ratio, "kernel": layer.spec.kernel}
-            for layer in layers
+            for layer in found.layers
         ],
-        "skipped": [{"name": skip.name, "reason": skip.reason} for skip in skipped],
+        "skipped": [{"name": skip.name, "reason": skip.reason} for skip in found.skipped],
     }
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print one JSON value to standard output, and nothing else."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _costs(found: Inspection | Conversion) -> tuple[Cost, Cost]:
+    if found.before is None or found.after is None:
+        raise ValueError("only a conversion that was costed can be shown")
+    return found.before, found.after
 
 
 def _kernel(site: ConvSite) -> str:
