@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArtefactError",
+    "CorruptImageError",
     "CountError",
+    "DataError",
     "DataFileError",
     "GhostifyError",
     "InputError",
@@ -15,8 +17,10 @@ __all__ = [
     "ModelNotFoundError",
     "OutputError",
     "PlanError",
+    "RecipeError",
     "RuleError",
     "SpecError",
+    "TrainingError",
     "VerificationError",
     "WeightsError",
     "nearest",
@@ -33,6 +37,21 @@ class SpecError(GhostifyError, ValueError):
 
 class RuleError(GhostifyError, ValueError):
     """A conversion rule matches nothing, contradicts another, or asks for the impossible."""
+
+
+class DataError(GhostifyError, ValueError):
+    """A set of images cannot be read, or does not suit the network."""
+
+
+class CorruptImageError(DataError):
+    """One image of a set cannot be decoded."""
+
+    def __init__(self, index: int, why: str) -> None:
+        super().__init__(index, why)
+        self.index, self.why = index, why
+
+    def __str__(self) -> str:
+        return f"image {self.index} cannot be read ({self.why}); mend or remove it"
 
 
 class DataFileError(GhostifyError, ValueError):
@@ -73,6 +92,14 @@ class ArtefactError(GhostifyError, ValueError):
 
 class OutputError(GhostifyError, OSError):
     """Something could not be written."""
+
+
+class RecipeError(DataFileError):
+    """A training recipe cannot be read, or asks for the impossible."""
+
+
+class TrainingError(GhostifyError, ValueError):
+    """A network cannot be trained as was asked, or its training has failed."""
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> str:
