@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import json
@@ -9,7 +10,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,22 @@ if TYPE_CHECKING:
 
     from ghostify.graph.rewrite import Conversion
 
-__all__ = ["FORMAT", "Manifest", "load", "parse_manifest", "save"]
+__all__ = [
+    "FORMAT",
+    "ORIGINAL",
+    "Manifest",
+    "load",
+    "load_original",
+    "parse_manifest",
+    "save",
+    "save_trained",
+]
 
 FORMAT = 1
 """Version of the layout of ``ghostify.json``; a reader refuses any other."""
+
+ORIGINAL = "original.safetensors"
+"""The network's weights before its conversion, where it was trained: a teacher for it."""
 
 _WEIGHTS = "model.safetensors"
 _SUMMARY = "summary.md"
@@ -50,6 +63,8 @@ class Manifest:
     aliases: Mapping[str, str]  # keys that share another key's tensor
     versions: Mapping[str, str]
     files: Mapping[str, str]  # SHA-256 by file name
+    images: Mapping[str, Any] | None = None  # how the network wants its images
+    history: tuple[Mapping[str, Any], ...] = ()  # what was done to the weights, in order
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, with a digest of all of them."""
@@ -69,6 +84,8 @@ class Manifest:
             "aliases": dict(self.aliases),
             "versions": dict(self.versions),
             "files": dict(self.files),
+            "images": self.images and dict(self.images),
+            "history": [dict(entry) for entry in self.history],
         }
         return content | {"digest": _digest(content)}
 
@@ -81,50 +98,120 @@ def save(
 ) -> Path:
     """Write a converted network to the directory ``path``: whole, or not at all.
 
-    ``ghostify.json`` tells how to build it (the base model, the plan, versions, costs),
-    ``model.safetensors`` holds its state dict and ``summary.md`` a table for people.
+    ``ghostify.json`` tells how to build it (the base model, the plan, versions, costs, what
+    was done to the weights), ``model.safetensors`` holds its state dict, ``summary.md`` is a
+    table for people, and ``original.safetensors`` holds the network before, if it was trained.
     The same conversion gives the same bytes.
 
     Raises:
         ArtefactError: the state dict holds something that is no tensor.
         OutputError: the directory exists (and not ``force``), or cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     from ghostify.summary import summary
 
-    path = Path(path)
-    tensors, aliases = _unshared(conversion.model.state_dict())
+    model = conversion.model
+    manifest = Manifest(
+        origin=conversion.origin,
+        plan=conversion.plan,
+        seed=conversion.seed,
+        training=model.training,
+        modes={
+            name: module.training
+            for name, module in model.named_modules()
+            if module.training != model.training
+        },
+        input=conversion.input,
+        before=conversion.before,
+        after=conversion.after,
+        skipped=tuple((skip.name, skip.reason) for skip in conversion.skipped),
+        aliases={},
+        versions={},
+        files={},
+        images=conversion.images,
+        history=conversion.history,
+    )
+    page = summary(conversion)
+    return _write(Path(path), manifest, model, page, conversion.original, force=force)
+
+
+def save_trained(
+    source: str | Path,
+    model: nn.Module,
+    path: str | Path,
+    *,
+    entry: Mapping[str, Any],
+    images: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Path:
+    """Write the artefact ``source`` anew to ``path``, with the weights that it has learnt.
+
+    Args:
+        model: the network of ``source``, trained.
+        entry: what was done to the weights: ``kind``, ``what`` (a sentence), and figures.
+        images: how the network wants its images, if that has changed.
+
+    Raises:
+        ArtefactError: ``source`` is damaged.
+        OutputError: as :func:`save`.
+    """
+    from safetensors.torch import load_file
+
+    from ghostify.summary import renewed
+
+    source = Path(source)
+    manifest = parse_manifest(source / MANIFEST)
+    history = (*manifest.history, entry)
+    original = None
+    if ORIGINAL in manifest.files:
+        _check_file(source, ORIGINAL, manifest.files[ORIGINAL])
+        original = load_file(source / ORIGINAL)
+    _check_file(source, _SUMMARY, manifest.files[_SUMMARY])
+    page = renewed((source / _SUMMARY).read_text(encoding="utf-8"), history, seed=manifest.seed)
+    manifest = replace(manifest, history=history, images=images or manifest.images)
+    return _write(Path(path), manifest, model, page, original, force=force)
+
+
+def _write(
+    path: Path,
+    manifest: Manifest,
+    model: nn.Module,
+    page: str,
+    original: Mapping[str, Any] | None,
+    *,
+    force: bool,
+) -> Path:
+    """Write all files; hashes, aliases and versions of the manifest are those of now."""
+    tensors, aliases = _unshared(model.state_dict())
     with fresh_directory(path, force=force) as new:
-        try:
-            save_file(tensors, new / _WEIGHTS)
-        except SafetensorError as error:
-            raise _os_error(error) from error
-        (new / _WEIGHTS).chmod(new.stat().st_mode & 0o666)  # the library makes it private
-        (new / _SUMMARY).write_text(summary(conversion), encoding="utf-8")
-        manifest = Manifest(
-            origin=conversion.origin,
-            plan=conversion.plan,
-            seed=conversion.seed,
-            training=conversion.model.training,
-            modes={
-                name: module.training
-                for name, module in conversion.model.named_modules()
-                if module.training != conversion.model.training
-            },
-            input=conversion.input,
-            before=conversion.before,
-            after=conversion.after,
-            skipped=tuple((skip.name, skip.reason) for skip in conversion.skipped),
+        _save_tensors(tensors, new / _WEIGHTS)
+        names = [_WEIGHTS, _SUMMARY]
+        if original is not None:
+            copied, shared = _unshared(original)
+            copied |= {name: copied[owner].clone() for name, owner in shared.items()}
+            _save_tensors(copied, new / ORIGINAL)
+            names.append(ORIGINAL)
+        (new / _SUMMARY).write_text(page, encoding="utf-8")
+        manifest = replace(
+            manifest,
             aliases=aliases,
-            versions=_versions(conversion.origin),
-            files={name: sha256_of(new / name) for name in (_WEIGHTS, _SUMMARY)},
+            versions=_versions(manifest.origin),
+            files={name: sha256_of(new / name) for name in names},
         )
         (new / MANIFEST).write_text(
             json.dumps(manifest.as_json(), indent=2) + "\n", encoding="utf-8"
         )
     return path
+
+
+def _save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, file)
+    except SafetensorError as error:
+        raise _os_error(error) from error
+    file.chmod(file.parent.stat().st_mode & 0o666)  # the library makes it private
 
 
 def load(path: str | Path, *, base: nn.Module | None = None) -> nn.Module:
@@ -151,14 +238,7 @@ def load(path: str | Path, *, base: nn.Module | None = None) -> nn.Module:
     path = Path(path)
     manifest = parse_manifest(path / MANIFEST)
     for name, digest in manifest.files.items():
-        file = path / name
-        if not file.is_file():
-            raise ArtefactError(f"{path} is incomplete: {name} is missing; convert again")
-        if sha256_of(file) != digest:
-            raise ArtefactError(
-                f"{file} is damaged: its content hash differs from the one in {MANIFEST}; "
-                "copy the artefact again or convert again"
-            )
+        _check_file(path, name, digest)
     if base is None and manifest.origin.source == "memory":
         raise ModelError(
             f"{path} was made from a network in memory ({manifest.origin.name}); "
@@ -178,6 +258,37 @@ def load(path: str | Path, *, base: nn.Module | None = None) -> nn.Module:
     model.train(manifest.training)
     for name, mode in manifest.modes.items():
         model.get_submodule(name).training = mode
+    return model
+
+
+def load_original(path: str | Path, *, base: nn.Module | None = None) -> nn.Module:
+    """Build the network that an artefact was converted from, with the weights it had then.
+
+    Args:
+        base: as for :func:`load`.
+
+    Raises:
+        ArtefactError: the artefact does not have these weights, or is damaged.
+        ModelError: a base is needed and not given.
+    """
+    from safetensors.torch import load_file
+
+    from ghostify.models.zoo import rebuild
+
+    path = Path(path)
+    manifest = parse_manifest(path / MANIFEST)
+    if ORIGINAL not in manifest.files:
+        raise ArtefactError(
+            f"{path} does not hold the weights of the network before its conversion; give it as "
+            "--teacher NAME --teacher-weights FILE"
+        )
+    _check_file(path, ORIGINAL, manifest.files[ORIGINAL])
+    model = copy.deepcopy(base) if base is not None else rebuild(manifest.origin).model
+    state = load_file(path / ORIGINAL)
+    types = {value.dtype for value in state.values() if value.is_floating_point()}
+    if base is None and len(types) == 1:
+        model.to(types.pop())
+    _load_state(model, state, path)
     return model
 
 
@@ -212,6 +323,17 @@ def parse_manifest(path: Path) -> Manifest:
         raise ArtefactError(f"{path} is no manifest of an artefact ({error!r})") from None
 
 
+def _check_file(path: Path, name: str, digest: str) -> None:
+    file = path / name
+    if not file.is_file():
+        raise ArtefactError(f"{path} is incomplete: {name} is missing; convert again")
+    if sha256_of(file) != digest:
+        raise ArtefactError(
+            f"{file} is damaged: its content hash differs from the one in {MANIFEST}; "
+            "copy the artefact again or convert again"
+        )
+
+
 def _manifest(value: dict[str, Any], path: Path) -> Manifest:
     model = value["model"]
     return Manifest(
@@ -227,6 +349,8 @@ def _manifest(value: dict[str, Any], path: Path) -> Manifest:
         aliases=value["aliases"],
         versions=value["versions"],
         files=value["files"],
+        images=value.get("images"),
+        history=tuple(value.get("history", ())),
     )
 
 
@@ -245,10 +369,19 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
                 f"{path}: {name} is of type {state[name].dtype}, its network's is {tensor.dtype}; "
                 "convert the base to the same type"
             )
-    surplus = [name for name in state if name not in own]
+    surplus = [name for name in state if name not in own and not _is_order(model, name)]
     if surplus:
         raise ArtefactError(f"{path}: its network has no {surplus[0]}; use the same base")
     model.load_state_dict(state)
+
+
+def _is_order(model: nn.Module, name: str) -> bool:
+    """Tell whether a key is the order of maps of a Ghost module, which only some have."""
+    from ghostify.nn.ghost import GhostModule
+
+    owner, _, leaf = name.rpartition(".")
+    modules = dict(model.named_modules())
+    return leaf == "order" and isinstance(modules.get(owner), GhostModule)
 
 
 def _unshared(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ghostify.errors import OutputError
 
-__all__ = ["MANIFEST", "check_output", "fresh_directory", "sha256_of"]
+__all__ = ["MANIFEST", "check_output", "explain", "fresh_directory", "sha256_of"]
 
 MANIFEST = "ghostify.json"
 """The file that tells an artefact from any other directory."""
@@ -38,7 +38,7 @@ def check_output(path: Path, *, force: bool) -> None:
     except OutputError:
         raise
     except OSError as error:
-        raise _explain(path, error) from None
+        raise explain(path, error) from None
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def fresh_directory(path: Path, *, force: bool) -> Iterator[Path]:
     except OutputError:
         raise
     except OSError as error:
-        raise _explain(path, error) from None
+        raise explain(path, error) from None
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
@@ -136,7 +136,7 @@ def _make_parents(path: Path) -> list[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _explain(path, error) from None
+        raise explain(path, error) from None
     return missing
 
 
@@ -146,7 +146,8 @@ def _sync(directory: Path) -> None:
             os.fsync(opened.fileno())
 
 
-def _explain(path: Path, error: OSError) -> OutputError:
+def explain(path: Path, error: OSError) -> OutputError:
+    """Return the error that says why ``path`` could not be written, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError(
             f"no space is left to write {path}; free some or choose another output directory"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ghostify.cost.budget import Cost
     from ghostify.graph.rewrite import Conversion
 
-__all__ = ["summary"]
+__all__ = ["closing", "renewed", "summary"]
+
+_CLOSING = "MACs are multiply-adds."
 
 
 def summary(conversion: Conversion) -> str:
@@ -32,13 +35,23 @@ def summary(conversion: Conversion) -> str:
         lines += [f"| {one.name} | {one.ratio} | {one.kernel} |" for one in conversion.replaced]
     lines += ["", "## Kept", "", "| layer | why |", "|---|---|"]
     lines += [f"| {skip.name} | {_cell(skip.reason)} |" for skip in conversion.skipped]
-    lines += [
-        "",
-        "MACs are multiply-adds. The new Ghost modules start from random weights "
-        f"(seed {conversion.seed}); everything else keeps what it knew.",
-        "",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", closing(conversion.history, seed=conversion.seed)])
+
+
+def closing(history: Sequence[Mapping[str, Any]], *, seed: int | None) -> str:
+    """Return the end of the page: where the weights come from."""
+    if not history:
+        return (
+            f"{_CLOSING} The new Ghost modules start from random weights "
+            f"(seed {seed}); everything else keeps what it knew.\n"
+        )
+    done = [f"- {_cell(str(entry.get('what') or entry.get('kind')))}" for entry in history]
+    return "\n".join([f"{_CLOSING} What was done to the weights:", "", *done, ""])
+
+
+def renewed(page: str, history: Sequence[Mapping[str, Any]], *, seed: int | None) -> str:
+    """Return a page with another end, after more was done to the weights."""
+    return page.partition(_CLOSING)[0] + closing(history, seed=seed)
 
 
 def _totals(before: Cost, after: Cost, shapes: tuple[str, ...]) -> list[str]:

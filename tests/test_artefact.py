@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,10 @@ from safetensors import safe_open
 from torch import nn
 
 import ghostify
+from ghostify.artefact import load_original, parse_manifest, save_trained
 from ghostify.errors import ArtefactError, ModelError, OutputError
+from ghostify.files import MANIFEST
+from ghostify.models.zoo import build
 from tests.graph import networks
 
 IMAGE = torch.randn(1, 3, 32, 32)
@@ -224,3 +228,82 @@ def test_a_state_that_is_no_tensor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="_extra_state in the state dict is a dict"):
         ghostify.save(conversion, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def trained_conversion() -> ghostify.Conversion:
+    conversion = ghostify.convert("resnet20_cifar", seed=4, verify=False)
+    original = build("resnet20_cifar", seed=11).model.state_dict()
+    images = {"channels": 3, "size": [32, 32]}
+    return dataclasses.replace(
+        conversion,
+        original=original,
+        images=images,
+        history=({"kind": "fit", "what": "fit: 8 images"},),
+    )
+
+
+def test_the_original_comes_back_too(tmp_path: Path) -> None:
+    conversion = trained_conversion()
+    ghostify.save(conversion, tmp_path / "out")
+
+    original = load_original(tmp_path / "out")
+
+    assert conversion.original is not None
+    found = original.state_dict()
+    assert list(found) == list(conversion.original)
+    assert all(torch.equal(found[name], conversion.original[name]) for name in found)
+
+
+def test_an_artefact_without_its_original_says_so(
+    saved: tuple[ghostify.Conversion, Path],
+) -> None:
+    with pytest.raises(ArtefactError, match="--teacher NAME --teacher-weights FILE"):
+        load_original(saved[1])
+
+
+def test_an_original_that_shares_weights_comes_back(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1))
+    model.append(model[1])
+    conversion = ghostify.convert(model, example=torch.zeros(1, 3, 8, 8), verify=False)
+    conversion = dataclasses.replace(conversion, original=model.state_dict())
+    ghostify.save(conversion, tmp_path / "out")
+
+    back = load_original(tmp_path / "out", base=model)
+
+    assert back is not model
+    assert torch.equal(back[2].weight, model[1].weight)
+
+
+def test_trained_weights_go_into_a_new_artefact(tmp_path: Path) -> None:
+    conversion = trained_conversion()
+    ghostify.save(conversion, tmp_path / "out")
+    model = ghostify.load(tmp_path / "out")
+    with torch.no_grad():
+        model.linear.bias.fill_(3.0)
+
+    save_trained(
+        tmp_path / "out", model, tmp_path / "tuned", entry={"kind": "train", "what": "train: x"}
+    )
+
+    first, second = (parse_manifest(tmp_path / name / MANIFEST) for name in ("out", "tuned"))
+    assert second.history == (*first.history, {"kind": "train", "what": "train: x"})
+    assert second.images == conversion.images
+    assert (second.plan, second.seed, second.before) == (first.plan, first.seed, first.before)
+    assert torch.equal(ghostify.load(tmp_path / "tuned").linear.bias, torch.full((10,), 3.0))
+    load_original(tmp_path / "tuned")
+    old, new = ((tmp_path / name / "summary.md").read_text() for name in ("out", "tuned"))
+    assert old.startswith(new.partition("MACs are multiply-adds")[0])
+    assert new.endswith("What was done to the weights:\n\n- fit: 8 images\n- train: x\n")
+
+
+def test_an_order_of_maps_comes_back(tmp_path: Path) -> None:
+    conversion = ghostify.convert("resnet20_cifar", verify=False)
+    ghost = conversion.model.get_submodule("layer1.0.conv1")
+    order = torch.randperm(16)
+    ghost.reorder(order)
+    ghostify.save(conversion, tmp_path / "out")
+
+    back = ghostify.load(tmp_path / "out")
+
+    assert torch.equal(back.get_submodule("layer1.0.conv1").order, order)
+    assert torch.equal(back.eval()(IMAGE), conversion.model.eval()(IMAGE))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ghostify.cost.budget import Cost
 from ghostify.cost.closed_form import LayerCost
@@ -54,6 +55,9 @@ class Conversion:
     after: Cost | None = None
     layers: tuple[LayerCost, ...] = ()  # the replaced ones
     notes: tuple[str, ...] = ()  # how the layers were found, what could not be counted or checked
+    original: Mapping[str, Tensor] | None = None  # state of the network before, if it was trained
+    images: Mapping[str, Any] | None = None  # how it wants its images, as plain values
+    history: tuple[Mapping[str, Any], ...] = ()  # what was done to the weights, in order
 
 
 def rewrite(
