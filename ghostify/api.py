@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ghostify.artefact import load, parse_manifest
 from ghostify.cost.budget import Cost
@@ -28,6 +28,8 @@ from ghostify.cost.macs import (
 )
 from ghostify.errors import CountError, InputError, ModelError, PlanError, RuleError, SpecError
 from ghostify.files import MANIFEST
+from ghostify.fitting import fit_conversion
+from ghostify.graph.calibrate import FitOptions, Progress
 from ghostify.graph.probe import Call, Probe, as_call, check_model, tensors_of
 from ghostify.graph.rewrite import Conversion, rewrite
 from ghostify.graph.sites import Sites, conv_shapes
@@ -105,7 +107,11 @@ def convert(
     plan: Plan | str | Path | None = None,
     seed: int = 0,
     verify: bool = True,
+    calibration: Iterable[Tensor] | str | None = None,
+    fit: FitOptions | None = None,
+    calibration_data: Mapping[str, Any] | None = None,
     on_step: Step | None = None,
+    on_fit: Progress | None = None,
 ) -> Conversion:
     """Replace a network's convolutions by Ghost modules; the network itself stays untouched.
 
@@ -124,6 +130,13 @@ def convert(
         plan: explicit settings by layer, or a file of them, in place of all rules.
         seed: of the new weights (and the initial ones of a model that goes by name).
         verify: run the converted network and check shapes, values and gradients.
+        calibration: batches of images ``(N, C, H, W)``, normalised as the network wants them,
+            to which the Ghost modules are fitted so that they do what the convolutions did; no
+            labels are used. ``"synthetic"`` makes images from the network's batch norms.
+            Without either, the Ghost modules start from random weights.
+        fit: how much work goes into that.
+        calibration_data: what is known of these images, for the record.
+        on_fit: called with how much of the fit is done, of how much, and what begins now.
 
     Raises:
         GhostifyError: whatever is wrong with the arguments, in one sentence; above all
@@ -143,7 +156,18 @@ def convert(
         skipped=found.skipped,
     )
     check_params(conversion.model, found.after.params, model_name=probe.name)
-    notes = found.notes
+    conversion = dataclasses.replace(conversion, sites=found.sites, after=found.after)
+    if calibration is not None:
+        step("fitting to the original")
+        conversion = fit_conversion(
+            conversion,
+            built,
+            calibration,
+            options=fit,
+            data=calibration_data,
+            on_progress=on_fit,
+        )
+    notes = found.notes + conversion.notes
     if verify:
         step("counting multiply-adds")
         converted = Probe(conversion.model, probe.call, name=probe.name, converted=True)
@@ -155,9 +179,7 @@ def convert(
         plan=_whole_plan(built, conversion.plan),
         origin=built.origin,
         input=found.input,
-        sites=found.sites,
         before=found.before,
-        after=found.after,
         layers=found.layers,
         notes=notes,
     )

@@ -27,6 +27,7 @@ __all__ = [
     "sentence",
     "shapes_of",
     "tensors_of",
+    "unhooked",
 ]
 
 _log = logging.getLogger(__name__)
@@ -349,6 +350,31 @@ def _without_hooks(model: nn.Module) -> nn.Module:
         ):
             hooks.pop(number, None)
     return model
+
+
+@contextlib.contextmanager
+def unhooked(model: nn.Module) -> Iterator[None]:
+    """Leave off the caller's hooks that only watch, for the time."""
+    kinds = (
+        "_forward_pre_hooks",
+        "_forward_pre_hooks_with_kwargs",
+        "_forward_hooks",
+        "_forward_hooks_with_kwargs",
+        "_forward_hooks_always_called",
+    )
+    saved = [
+        (hooks, dict(hooks))
+        for module in model.modules()
+        for hooks in (getattr(module, kind) for kind in kinds)
+        if hooks
+    ]
+    _without_hooks(model)
+    try:
+        yield
+    finally:
+        for hooks, before in saved:
+            hooks.clear()
+            hooks.update(before)
 
 
 def _frozen(model: nn.Module) -> nn.Module:

@@ -54,7 +54,7 @@ class NetworkTracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
 
-def trace(model: nn.Module, call: Call) -> fx.Graph:
+def trace(model: nn.Module, call: Call, *, tracer: fx.Tracer | None = None) -> fx.Graph:
     """Trace a model as it runs in its present mode on these arguments.
 
     Parameters of ``forward`` that the call leaves out keep their defaults, so that an
@@ -65,7 +65,7 @@ def trace(model: nn.Module, call: Call) -> fx.Graph:
     """
     if isinstance(model, CONVOLUTIONS):
         raise TypeError("the network is a single convolution")
-    return NetworkTracer().trace(model, concrete_args=_left_out(model, call))
+    return (tracer or NetworkTracer()).trace(model, concrete_args=_left_out(model, call))
 
 
 def _left_out(model: nn.Module, call: Call) -> dict[str, Any] | None:

@@ -198,6 +198,8 @@ class GhostModule(nn.Module):
             )
             for maps in self._branch_maps()
         )
+        self.order: Tensor | None
+        self.register_buffer("order", None)
 
     @property
     def spec(self) -> GhostSpec:
@@ -229,7 +231,33 @@ class GhostModule(nn.Module):
         for channels, branch in zip(self._branch_maps(), self.cheap, strict=True):
             whole = channels == self.intrinsic_channels
             maps.append(branch(intrinsic if whole else intrinsic.narrow(-3, 0, channels)))
-        return torch.cat(maps, dim=-3)
+        made = torch.cat(maps, dim=-3)
+        return made if self.order is None else made.index_select(-3, self.order)
+
+    def reorder(self, order: Tensor | None) -> None:
+        """Let map k of the output be map ``order[k]`` of those that the module makes.
+
+        One indexed copy more; None takes it away. Kept in the state dict as ``order``.
+
+        Raises:
+            SpecError: the order is no permutation of the output maps.
+        """
+        if order is not None and sorted(order.tolist()) != list(range(self.out_channels)):
+            raise SpecError(
+                f"GhostModule.order must name each of its {self.out_channels} maps once "
+                f"(got {len(order)} entries)"
+            )
+        self.order = None if order is None else order.to(self.weight.device, torch.int64)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        order = state_dict.get(f"{prefix}order")
+        if order is None:
+            self.order = None
+        elif self.order is None and order.shape == (self.out_channels,):
+            self.reorder(order)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights as the paper's code does: Kaiming normal by fan-out, biases zero."""

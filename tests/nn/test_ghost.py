@@ -260,3 +260,42 @@ def test_distributed_data_parallel_finds_every_parameter_used() -> None:
         torch.distributed.destroy_process_group()
 
     assert all(parameter.grad is not None for parameter in parallel.parameters())
+
+
+def test_an_order_puts_the_maps_where_it_says() -> None:
+    module = GhostModule(3, 7, 3, padding=1, ratio=3)
+    x = torch.randn(2, 3, 5, 5)
+    made = module(x)
+    order = torch.randperm(7)
+
+    module.reorder(order)
+
+    assert torch.equal(module(x), made[:, order])
+    assert torch.allclose(module(x[0]), made[0][order], atol=1e-6)
+    module.reorder(None)
+    assert torch.equal(module(x), made)
+    assert "order" not in module.state_dict()
+
+
+def test_an_order_is_part_of_the_state() -> None:
+    module = GhostModule(3, 6, 1)
+    module.reorder(torch.tensor([5, 4, 3, 2, 1, 0], dtype=torch.int32))
+
+    assert module.state_dict()["order"].dtype == torch.int64
+    copied = copy.deepcopy(module)
+    x = torch.randn(1, 3, 2, 2)
+    assert torch.equal(copied(x), module(x))
+    assert [name for name, _ in module.named_parameters()] == [
+        name for name, _ in GhostModule(3, 6, 1).named_parameters()
+    ]
+
+
+@pytest.mark.parametrize(
+    "order", [[0, 1, 2], [0, 1, 2, 3, 4, 4], [1, 2, 3, 4, 5, 6], [[0, 1, 2], [3, 4, 5]]]
+)
+def test_an_order_names_each_map_once(order: list[Any]) -> None:
+    module = GhostModule(3, 6, 1)
+
+    with pytest.raises(SpecError, match=r"GhostModule\.order must name each of its 6 maps once"):
+        module.reorder(torch.tensor(order))
+    assert module.order is None

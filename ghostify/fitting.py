@@ -1,0 +1,151 @@
+"""Fit a conversion to the network that it came from, and note down what was done."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ghostify.errors import InputError
+from ghostify.graph.calibrate import FitOptions, FitReport, Progress, calibrate
+from ghostify.graph.probe import copy_model, unhooked
+from ghostify.graph.rewrite import Conversion
+from ghostify.graph.synthetic import synthetic_images
+from ghostify.models.zoo import Built
+
+__all__ = ["SYNTHETIC", "fit_conversion", "report_json"]
+
+SYNTHETIC = "synthetic"
+"""In place of images: make some from the network's own batch-norm statistics."""
+
+_SMALL, _LARGE = 512, 64  # synthetic images, of up to 64 pixels a side and beyond
+_STEPS = 40
+
+
+def fit_conversion(
+    conversion: Conversion,
+    built: Built,
+    calibration: Iterable[Tensor] | str,
+    *,
+    options: FitOptions | None = None,
+    data: Mapping[str, Any] | None = None,
+    on_progress: Progress | None = None,
+) -> Conversion:
+    """Fit the new Ghost modules, in place, to what the convolutions did.
+
+    Args:
+        calibration: images ``(N, C, H, W)`` in batches, normalised, or ``"synthetic"``.
+        data: what is known of the images, for the record.
+
+    Raises:
+        GhostifyError: what :func:`ghostify.graph.calibrate.calibrate` says.
+    """
+    options = options or FitOptions()
+    original = copy_model(built.model, hooks=False).eval()
+    names = [one.name for one in conversion.replaced]
+    if isinstance(calibration, str):
+        calibration = [_synthesise(original, built, calibration, options, on_progress)]
+        data = {"synthetic": True}
+    if isinstance(calibration, Tensor):
+        calibration = [calibration]
+    with torch.random.fork_rng(devices=[]), unhooked(conversion.model):
+        report = calibrate(
+            original, conversion.model, names, calibration, options=options, on_progress=on_progress
+        )
+    entry = {
+        "kind": "fit",
+        "what": _sentence(report, synthetic=bool(data and data.get("synthetic"))),
+        **report_json(report),
+        "options": dataclasses.asdict(options),
+        "data": None if data is None else dict(data),
+        "versions": {name: metadata.version(name) for name in ("ghostify", "torch")},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+    after = conversion.after
+    copied = sum(
+        site.out_channels * site.pixels for site in conversion.sites if site.name in report.copies
+    )
+    state = {name: value.detach().clone() for name, value in original.state_dict().items()}
+    return dataclasses.replace(
+        conversion,
+        after=after and dataclasses.replace(after, copied=copied),
+        original=state if built.ghosted is None else None,
+        history=(*conversion.history, entry),
+        notes=(*conversion.notes, entry["what"], *report.notes),
+    )
+
+
+def _synthesise(
+    original: Any,
+    built: Built,
+    wish: str,
+    options: FitOptions,
+    on_progress: Progress | None,
+) -> Tensor:
+    if wish != SYNTHETIC:
+        raise InputError(
+            f'calibration takes batches of images, or "{SYNTHETIC}" to do without (got {wish!r})'
+        )
+    if built.input_size is None or len(built.input_size) != 3:
+        raise InputError("synthetic images need the network's input size; give it as C, H, W")
+    channels, height, width = built.input_size
+    small = max(height, width) <= 64
+
+    def tell(done: int, of: int) -> None:
+        if on_progress is not None:
+            on_progress(done, of, "making images")
+
+    scratch = copy.deepcopy(original)
+    for parameter in scratch.parameters():
+        parameter.requires_grad_(False)
+    return synthetic_images(
+        scratch,
+        (channels, height, width),
+        count=_SMALL if small else _LARGE,
+        steps=_STEPS,
+        seed=options.seed,
+        on_step=tell,
+    )
+
+
+def report_json(report: FitReport) -> dict[str, Any]:
+    """Return the figures of a fit as plain values; ``error`` is a share of the variance."""
+    return {
+        "images": report.images,
+        "seconds": round(report.seconds, 2),
+        "layers": [
+            {
+                "name": layer.name,
+                "start_error": round(layer.start_error, 6),
+                "error": round(layer.error, 6),
+                "seconds": round(layer.seconds, 3),
+            }
+            for layer in report.layers
+        ],
+        "blocks": [dataclasses.asdict(block) for block in report.blocks],
+        "joint": report.joint and dataclasses.asdict(report.joint),
+        "copies": list(report.copies),
+        "permuted": list(report.permuted),
+    }
+
+
+def _sentence(report: FitReport, *, synthetic: bool) -> str:
+    errors = sorted(layer.error for layer in report.layers) or [0.0]
+    kind = "synthetic images, which is clearly worse than real ones" if synthetic else "images"
+    return (
+        f"fitted to the original on {report.images:,} {kind}, without labels, in "
+        f"{report.seconds:.0f} s: the layers miss {100 * errors[len(errors) // 2]:.0f} % of their "
+        f"output's variance at the median, {100 * errors[-1]:.0f} % at most, before the steps by "
+        "gradient"
+    )

@@ -1,0 +1,154 @@
+"""Refine pieces of a fitted network by gradient, against what the original gives there."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ghostify.graph.segments import Segment, Segments, State
+
+__all__ = ["Refined", "refine"]
+
+_BETAS = (0.9, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """The relative loss over the first and the last tenth of the steps.
+
+    ``kept`` is False where the loss had not fallen, and the weights were put back.
+    """
+
+    layers: tuple[str, ...]
+    first_loss: float
+    last_loss: float
+    kept: bool = True
+
+
+def refine(
+    segments: Segments,
+    row: Sequence[Segment],
+    model: nn.Module,
+    inputs: Sequence[State],
+    targets: Sequence[Sequence[State]] | None,
+    *,
+    steps: int,
+    rate: float,
+    generator: torch.Generator,
+    teacher: nn.Module | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Refined:
+    """Train the layers of consecutive segments to give the original's values behind each.
+
+    The loss is the sum over the segments of the squared miss, as a share of the target's
+    variance. Adam, cosine schedule; batch norms are run in eval mode and keep their
+    statistics. One step takes one of ``inputs``. Block reconstruction in the manner of BRECQ
+    (Li et al., 2021), for structure in place of rounding.
+
+    Args:
+        targets: for each segment, the original's states behind it, or None to run
+            ``teacher`` beside; then the images are mirrored at random.
+    """
+    parameters = list(_parameters(row, model))
+    names = tuple(name for one in row for name in one.layers)
+    before = [parameter.detach().clone() for parameter in parameters]
+    optimiser = torch.optim.Adam(parameters, lr=rate, betas=_BETAS)
+    losses: list[Tensor] = []
+    order: list[int] = []
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        for step in range(steps):
+            if not order:
+                order = torch.randperm(len(inputs), generator=generator).tolist()
+            chosen = order.pop()
+            optimiser.param_groups[0]["lr"] = rate / 2 * (1 + math.cos(math.pi * step / steps))
+            state = inputs[chosen]
+            if targets is not None:
+                aims = [states[chosen] for states in targets]
+            else:
+                assert teacher is not None
+                if float(torch.rand((), generator=generator)) < 0.5:
+                    state = {key: value.flip(3) for key, value in state.items()}
+                aims = _run_beside(segments, row, teacher, state)
+            with torch.enable_grad(), warnings.catch_warnings():
+                # a network that goes by values may look at them
+                warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
+                loss = _loss(segments, row, model, state, aims)
+            if loss is None or not loss.requires_grad:  # nothing here to bring closer
+                return Refined(names, 0.0, 0.0, kept=False)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.detach())
+            if on_step is not None:
+                on_step(step + 1)
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+    tenth = max(1, steps // 10)
+    first, last = (float(torch.stack(part).mean()) for part in (losses[:tenth], losses[-tenth:]))
+    kept = math.isfinite(last) and (last <= first or steps <= tenth)
+    if not kept:  # not a number included
+        with torch.no_grad():
+            for parameter, old in zip(parameters, before, strict=True):
+                parameter.copy_(old)
+    return Refined(names, first, last, kept)
+
+
+def _run_beside(
+    segments: Segments, row: Sequence[Segment], teacher: nn.Module, state: State
+) -> list[State]:
+    aims = []
+    with torch.no_grad():
+        for segment in row:
+            state = segments.run(teacher, segment, state)
+            aims.append(state)
+    return aims
+
+
+def _loss(
+    segments: Segments,
+    row: Sequence[Segment],
+    model: nn.Module,
+    state: State,
+    aims: Sequence[State],
+) -> Tensor | None:
+    terms = []
+    for segment, aim in zip(row, aims, strict=True):
+        state = segments.run(model, segment, state)
+        terms += [
+            (value - wanted).square().mean() / (wanted.var(correction=0) + 1e-12)
+            for value, wanted in _tensors(state, aim)
+        ]
+    return torch.stack(terms).sum() if terms else None
+
+
+def _tensors(state: State, aim: State) -> Iterator[tuple[Tensor, Tensor]]:
+    for key, wanted in aim.items():
+        pairs = [(state[key], wanted)]
+        while pairs:
+            ours, theirs = pairs.pop()
+            if isinstance(theirs, Tensor):
+                same = isinstance(ours, Tensor) and ours.shape == theirs.shape
+                if same and theirs.is_floating_point() and theirs.numel():
+                    yield ours, theirs
+            elif isinstance(theirs, dict):
+                pairs += [(ours[name], theirs[name]) for name in theirs if name in ours]
+            elif isinstance(theirs, list | tuple):
+                pairs += list(zip(ours, theirs, strict=False))  # detectors find what they find
+
+
+def _parameters(row: Sequence[Segment], model: nn.Module) -> Iterator[nn.Parameter]:
+    seen: set[int] = set()
+    for name in (name for segment in row for name in segment.modules):
+        for parameter in model.get_submodule(name).parameters():
+            if id(parameter) not in seen and parameter.is_floating_point():
+                seen.add(id(parameter))
+                yield parameter

@@ -1,0 +1,124 @@
+"""Steps by gradient on pieces of a network."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ghostify.graph.refine import Refined, refine
+from ghostify.graph.segments import Segments
+from tests.graph.networks import plain
+
+IMAGES = list(torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)).split(4))
+
+
+def pair() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    teacher = plain().eval()
+    student = copy.deepcopy(teacher)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape)
+    for parameter in (*teacher.parameters(), *student.parameters()):
+        parameter.requires_grad_(False)
+    return teacher, student
+
+
+def run(teacher: nn.Module, student: nn.Module, **more: Any) -> Refined:
+    segments = Segments(teacher, ["0", "3", "6"], IMAGES[0])
+    settings: dict[str, Any] = {"steps": 40, "rate": 1e-2, "teacher": teacher} | more
+    return refine(
+        segments, segments.row, student, [segments.start(chunk) for chunk in IMAGES], None,
+        generator=torch.Generator().manual_seed(1), **settings,
+    )  # fmt: skip
+
+
+def test_steps_bring_the_network_closer() -> None:
+    teacher, student = pair()
+    norms = copy.deepcopy(student[1])
+    with torch.no_grad():
+        before = (student(IMAGES[0]) - teacher(IMAGES[0])).square().mean()
+
+    found = run(teacher, student)
+
+    with torch.no_grad():
+        after = (student(IMAGES[0]) - teacher(IMAGES[0])).square().mean()
+    assert found.kept
+    assert found.layers == ("0", "3", "6")
+    assert found.last_loss < found.first_loss
+    assert after < 0.5 * before
+    assert torch.equal(student[1].running_mean, norms.running_mean)
+    assert torch.equal(student[1].running_var, norms.running_var)
+    assert all(
+        one.grad is None and not one.requires_grad
+        for one in (*teacher.parameters(), *student.parameters())
+    )
+
+
+def test_the_first_loss_is_the_relative_miss_behind_each_segment() -> None:
+    teacher, student = pair()
+    segments = Segments(teacher, ["0", "3", "6"], IMAGES[0])
+    chunk = IMAGES[0]
+    expected = 0.0
+    with torch.no_grad():
+        for end in (3, 6, 7):
+            ours, theirs = student[:end](chunk), teacher[:end](chunk)
+            expected += float((ours - theirs).square().mean() / theirs.var(correction=0))
+
+    found = refine(
+        segments, segments.row, student, [segments.start(chunk)],
+        [[{name: teacher[:end](chunk)}] for end, name in ((3, "_2"), (6, "_5"), (7, "output"))],
+        steps=1, rate=1e-3, generator=torch.Generator(),
+    )  # fmt: skip
+
+    assert found.first_loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_steps_that_lead_away_are_taken_back() -> None:
+    teacher, student = pair()
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+
+    found = run(teacher, student, rate=1e6)
+
+    assert not found.kept
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+def test_an_interrupt_leaves_the_flags_as_they_were() -> None:
+    teacher, student = pair()
+
+    def stop(step: int) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(teacher, student, on_step=stop)
+    assert not any(one.requires_grad for one in student.parameters())
+
+
+class Numbers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).argmax(1)
+
+
+def test_where_there_is_nothing_to_bring_closer_nothing_is_done() -> None:
+    torch.manual_seed(0)
+    teacher, student = Numbers().eval(), Numbers().eval()
+    segments = Segments(teacher, ["conv"], IMAGES[0])
+    before = student.conv.weight.detach().clone()
+
+    found = refine(
+        segments, segments.row, student, [segments.start(IMAGES[0])], None, teacher=teacher,
+        steps=3, rate=1e-2, generator=torch.Generator(),
+    )  # fmt: skip
+
+    assert not found.kept
+    assert torch.equal(student.conv.weight, before)
