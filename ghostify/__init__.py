@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ghostify.plan_file import load_plan
     from ghostify.search.space import SearchSpace, load_space
     from ghostify.spec import GhostSpec
+    from ghostify.train.recipe import Recipe, load_recipe
+    from ghostify.training import Trained, evaluate, finetune
 
 __all__ = [
     "Conversion",
@@ -23,11 +25,16 @@ __all__ = [
     "GhostifyError",
     "Inspection",
     "Plan",
+    "Recipe",
     "SearchSpace",
+    "Trained",
     "convert",
+    "evaluate",
+    "finetune",
     "inspect",
     "load",
     "load_plan",
+    "load_recipe",
     "load_space",
     "rewrite",
     "save",
@@ -40,11 +47,16 @@ _HOMES = {
     "GhostifyError": "ghostify.errors",
     "Inspection": "ghostify.api",
     "Plan": "ghostify.plan",
+    "Recipe": "ghostify.train.recipe",
     "SearchSpace": "ghostify.search.space",
+    "Trained": "ghostify.training",
     "convert": "ghostify.api",
+    "evaluate": "ghostify.training",
+    "finetune": "ghostify.training",
     "inspect": "ghostify.api",
     "load": "ghostify.artefact",
     "load_plan": "ghostify.plan_file",
+    "load_recipe": "ghostify.train.recipe",
     "load_space": "ghostify.search.space",
     "rewrite": "ghostify.graph.rewrite",
     "save": "ghostify.artefact",

@@ -14,7 +14,17 @@ from typing import Annotated
 
 import typer
 
-from ghostify.cli import interrupt
+from ghostify.cli import interrupt, training_commands
+from ghostify.cli.common_options import Json, Model, ModelArg, Pretrained, Quiet, Seed, Weights
+from ghostify.cli.data_options import Crop, Interpolation, Mean, Resize, Split, Std, Workers
+from ghostify.cli.fit_options import (
+    BlockSteps,
+    Calibrate,
+    CalibrationImages,
+    JointSteps,
+    KeepOriginal,
+    read_fit_request,
+)
 from ghostify.cli.options import Request, UsageError, read_request
 from ghostify.errors import GhostifyError
 
@@ -30,10 +40,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_MODEL_HELP = (
-    "resnet50, timm:NAME, torchvision:NAME, package.module:factory, or the directory of an artefact"
-)
-Model = Annotated[str, typer.Argument(help=_MODEL_HELP, metavar="MODEL", show_default=False)]
 Ratio = Annotated[int, typer.Option("--s", "--ratio", help="Output maps per intrinsic map.")]
 Kernel = Annotated[int, typer.Option("--d", "--kernel", help="Side of the cheap filters, odd.")]
 Keep = Annotated[
@@ -54,19 +60,6 @@ PlanFile = Annotated[
 InputSize = Annotated[
     str | None, typer.Option(metavar="N|HxW|CxHxW", help="Default: the model's own.")
 ]
-Weights = Annotated[
-    Path | None, typer.Option(help="Checkpoint for the original: .pth, .pt, .th, .safetensors.")
-]
-Pretrained = Annotated[
-    bool, typer.Option("--pretrained", help="Take the library's own trained weights.")
-]
-ModelArg = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="Argument for the model's function. Repeatable."),
-]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of all new random weights.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -106,6 +99,18 @@ def convert(
     pretrained: Pretrained = False,
     model_arg: ModelArg = None,
     seed: Seed = 0,
+    calibrate: Calibrate = None,
+    calibration_images: CalibrationImages = None,
+    block_steps: BlockSteps = None,
+    joint_steps: JointSteps = None,
+    split: Split = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    interpolation: Interpolation = None,
+    workers: Workers = 0,
+    original: KeepOriginal = True,
     verify: Annotated[
         bool, typer.Option(help="Run the result: shapes, finite values, gradients.")
     ] = True,
@@ -116,15 +121,18 @@ def convert(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Replace a network's convolutions by Ghost modules.
+    """Replace a network's convolutions by Ghost modules, and fit them to what these did.
 
     Without -o nothing is written.
     """
+    request, fit = _request(context), read_fit_request(context.params, given=_given(context))
     with interrupt.deferred():
         from ghostify.cli.convert import run
 
     return run(
-        _request(context),
+        request,
+        fit=fit,
+        keep_original=original,
         output=output,
         verify=verify,
         dry_run=dry_run,
@@ -160,6 +168,9 @@ def inspect(
     return run(_request(context), thop=thop, as_json=json, quiet=quiet)
 
 
+app.add_typer(training_commands.app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every error becomes one line."""
     if not sys.warnoptions:
@@ -189,19 +200,24 @@ def _prepare_streams() -> None:
 
 
 def _request(context: typer.Context) -> Request:
-    given = {
+    return read_request(context.params, given=_given(context))
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Return the names of the options that the user typed."""
+    return {
         name
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
-    return read_request(context.params, given=given)
 
 
 def _exit_code(error: BaseException) -> int:
     """Print what went wrong in one line, and return the exit code for it."""
     signalled = interrupt.exit_code()
     if signalled or isinstance(error, KeyboardInterrupt | typer.Abort):
-        return _fail("interrupted; nothing half-written is left", signalled or INTERRUPTED)
+        told = str(error) if isinstance(error, interrupt.StoppedError) else ""
+        return _fail(told or "interrupted; nothing half-written is left", signalled or INTERRUPTED)
     if isinstance(error, GhostifyError):
         return _fail(str(error), USAGE if isinstance(error, UsageError) else EXPECTED)
     if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
@@ -231,5 +247,6 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    if os.environ.get("RANK", "0") == "0" or code == BUG:  # of torchrun's processes, one speaks
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
     return code

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ghostify.api import convert as convert_model
 from ghostify.api import refuse_nothing
 from ghostify.artefact import save
 from ghostify.cli import render
+from ghostify.cli.calibration import read_calibration, with_images
+from ghostify.cli.fit_options import FitRequest
 from ghostify.cli.inspect import look, show
 from ghostify.cli.models import open_requested
 from ghostify.cli.options import Request
 from ghostify.cli.progress import Steps
 from ghostify.files import check_output
 from ghostify.graph.rewrite import Conversion
+from ghostify.models.zoo import Built
 
 __all__ = ["run"]
 
@@ -21,6 +25,8 @@ __all__ = ["run"]
 def run(
     request: Request,
     *,
+    fit: FitRequest | None = None,
+    keep_original: bool = True,
     output: Path | None,
     verify: bool,
     dry_run: bool,
@@ -33,8 +39,13 @@ def run(
         check_output(output, force=force)
     if dry_run:
         return _dry_run(request, as_json=as_json, quiet=quiet)
-    with Steps(3 + 2 * verify + (output is not None), quiet=quiet or as_json) as step:
+    total = 3 + 2 * verify + (output is not None) + 2 * (fit is not None)
+    with Steps(total, quiet=quiet or as_json) as step:
         built = open_requested(request, step)
+        calibration = None
+        if fit is not None:
+            step("reading images")
+            calibration = read_calibration(fit, built, request)
         conversion = convert_model(
             built,
             rules=request.rules,
@@ -42,17 +53,39 @@ def run(
             input_size=request.input_size,
             seed=request.seed,
             verify=verify,
+            calibration=None if calibration is None else calibration.images,
+            calibration_data=None if calibration is None else calibration.data,
+            fit=None if calibration is None else calibration.options,
             on_step=step,
+            on_fit=step.detail,
         )
+        if calibration is not None:
+            conversion = with_images(conversion, calibration)
+        conversion = _with_original(conversion, built, request, wanted=keep_original)
         if output is not None:
             step(f"writing {output}")
             save(conversion, output, force=force)
     if as_json:
         artefact = None if output is None else str(output)
-        render.print_json(render.as_json(request.model, conversion) | {"artefact": artefact})
+        found = render.as_json(request.model, conversion)
+        if calibration is not None:
+            found["fit"] = conversion.history[-1]
+        render.print_json(found | {"artefact": artefact})
     elif not quiet:
         _show(conversion, output, verified=verify)
     return 0
+
+
+def _with_original(
+    conversion: Conversion, built: Built, request: Request, *, wanted: bool
+) -> Conversion:
+    """Let the artefact hold the original's weights where they were trained."""
+    if not wanted:
+        return replace(conversion, original=None)
+    trained = request.weights is not None or request.pretrained
+    if conversion.original is None and trained and built.ghosted is None:
+        return replace(conversion, original=built.model.state_dict())
+    return conversion
 
 
 def _dry_run(request: Request, *, as_json: bool, quiet: bool) -> int:
@@ -71,6 +104,10 @@ def _show(conversion: Conversion, output: Path | None, *, verified: bool) -> Non
     render.overview(conversion.plan.model, conversion)
     done = "verified: shapes, finite values, a gradient for every new parameter"
     notes = [*conversion.notes, done if verified else "not verified"]
-    notes.append("the Ghost modules start from random weights: train the network before use")
+    if not conversion.history:
+        notes.append(
+            "the Ghost modules start from random weights: train the network before use, or fit "
+            "them to trained ones by --calibrate"
+        )
     notes.append("nothing was written; -o DIR keeps it" if output is None else f"wrote {output}")
     render.notes(notes)

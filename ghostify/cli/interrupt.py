@@ -13,7 +13,14 @@ import sys
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["check", "deferred", "exit_code", "ignore", "install"]
+from ghostify.errors import GhostifyError
+
+__all__ = ["StoppedError", "check", "deferred", "exit_code", "ignore", "install"]
+
+
+class StoppedError(GhostifyError):
+    """Work has ended at a signal, in an orderly way; the message says what is left of it."""
+
 
 _received: list[int] = []
 _deferring = 0

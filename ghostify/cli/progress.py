@@ -47,6 +47,12 @@ class Steps:
         started = self._bar.tasks[0].description != ""
         self._bar.update(self._task, description=description, advance=int(started))
 
+    def detail(self, done: int, of: int, description: str) -> None:
+        """Say how far the present step is."""
+        interrupt.check()
+        share = f" ({100 * done // of} %)" if of else ""
+        self._bar.update(self._task, description=description + share)
+
     def __enter__(self) -> Steps:
         self._elsewhere.__enter__()
         if not self._done:

@@ -92,6 +92,8 @@ def totals_table(before: Cost, after: Cost, *, replaced: int, kept: int) -> Tabl
         ("MACs", before.macs, after.macs),
     ):
         table.add_row(title, amount(old), amount(new), f"{old / max(new, 1):.2f}x")
+    if after.copied:
+        table.add_row("numbers reordered", "", amount(after.copied), "")
     table.add_row("convolutions", str(replaced + kept), f"{replaced} Ghost, {kept} kept", "")
     return table
 

@@ -1,0 +1,106 @@
+"""Where and in which number format a network runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ghostify.errors import TrainingError
+
+__all__ = ["AMP", "Engine", "choose_device", "choose_engine"]
+
+AMP = ("auto", "none", "bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Device, number format and memory layout of a run."""
+
+    device: torch.device
+    amp: torch.dtype | None = None
+    channels_last: bool = False
+    compile: bool = False
+
+    @property
+    def memory_format(self) -> Any:
+        """The layout of image batches and filters."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which a forward pass runs."""
+        if self.amp is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.amp)
+
+    @contextlib.contextmanager
+    def tuned(self) -> Iterator[None]:
+        """Let cuDNN look for the quickest kernels during the block."""
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = before
+
+
+def choose_device(name: str | torch.device = "auto") -> torch.device:
+    """Return a device that is there; of several GPUs, the one of this process.
+
+    Raises:
+        TrainingError: no such device on this machine.
+    """
+    if str(name) == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise TrainingError(f"no device is called {str(name)!r}; take auto, cpu or cuda") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise TrainingError(f"the device {device} is not there; take cpu")
+        if device.index is None:
+            index = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
+            device = torch.device("cuda", index)
+        if device.index >= torch.cuda.device_count():
+            raise TrainingError(
+                f"the device {device} is not there: this machine has "
+                f"{torch.cuda.device_count()}; start fewer processes or choose another"
+            )
+        return device
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise TrainingError(f"the device {device} is not there; take cpu") from None
+    return device
+
+
+def choose_engine(
+    device: str | torch.device = "auto",
+    *,
+    amp: str | None = "auto",
+    channels_last: bool | None = None,
+    compile: bool = False,
+) -> Engine:
+    """Choose what is quickest on a device without losing accuracy, where nothing is asked for.
+
+    Raises:
+        TrainingError: no such device or format.
+    """
+    chosen = choose_device(device)
+    if amp not in (*AMP, None):
+        raise TrainingError(f"amp must be one of {', '.join(AMP)} (got {amp!r})")
+    on_gpu = chosen.type == "cuda"
+    if amp == "auto":
+        amp = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "none"
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp or "none")
+    return Engine(
+        chosen,
+        amp=dtype,
+        channels_last=on_gpu if channels_last is None else channels_last,
+        compile=compile,
+    )
