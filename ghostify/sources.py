@@ -55,6 +55,11 @@ class Source:
         return self.built.model
 
     @property
+    def fitted(self) -> bool:
+        """Whether the network was fitted to its original, batch norms included."""
+        return any(entry.get("kind") == "fit" for entry in self.history)
+
+    @property
     def unlike(self) -> frozenset[str]:
         """The layers whose maps a fit has put in another order than the original's."""
         return frozenset(name for entry in self.history for name in entry.get("permuted", ()))

@@ -45,6 +45,7 @@ __all__ = ["Trained", "evaluate", "finetune", "train"]
 Step = Callable[[str], None]
 
 WITH_TEACHER, WITHOUT_TEACHER, FROM_SCRATCH = "distil", "finetune", "cifar-resnet"
+FITTED = "distil-fitted"
 """The recipes that are taken where none is named."""
 
 
@@ -80,15 +81,26 @@ def finetune(
             if the recipe's alpha is 1.
         teacher: the network to learn from: "original" for what the artefact was converted
             from, any other name or artefact, a network, or None for labels alone.
-        recipe: a recipe, its name, or a YAML file; "distil" with a teacher, else "finetune".
+        recipe: a recipe, its name, or a YAML file. Without: "distil-fitted" for a network that
+            was fitted, "distil" for others with a teacher, else "finetune".
         settings: as for :func:`train`.
 
     Raises:
         GhostifyError: whatever does not fit, in one sentence.
     """
-    if recipe is None:
-        recipe = WITHOUT_TEACHER if teacher is None else WITH_TEACHER
-    return _train("finetune", model, data, teacher=teacher, recipe=recipe, **settings)
+    if recipe is not None:
+        return _train("finetune", model, data, teacher=teacher, recipe=recipe, **settings)
+    if teacher is None:
+        return _train("finetune", model, data, teacher=None, recipe=WITHOUT_TEACHER, **settings)
+    return _train(
+        "finetune",
+        model,
+        data,
+        teacher=teacher,
+        recipe=WITH_TEACHER,
+        if_fitted=FITTED,
+        **settings,
+    )
 
 
 def train(
@@ -213,6 +225,7 @@ def _train(
     amp: str | None = "auto",
     channels_last: bool | None = None,
     on_step: Step | None = None,
+    if_fitted: str | None = None,
     **habits: Any,
 ) -> Trained:
     step = on_step or _ignore
@@ -226,6 +239,8 @@ def _train(
             _prepare(directory, model, force=force)
         world.wait()
         source = open_source(model, step, weights, pretrained, model_args, seed)
+        if if_fitted is not None and source.fitted:
+            chosen = load_recipe(if_fitted).changed(**changes)
         shown = open_teacher(teacher, teacher_weights, source, step)
         step("reading images")
         pictures = data if isinstance(data, Images) else open_images(data, split="train")

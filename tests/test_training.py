@@ -13,6 +13,7 @@ import ghostify
 from ghostify.artefact import parse_manifest
 from ghostify.errors import GhostifyError, InputError, ModelError, TrainingError
 from ghostify.files import MANIFEST
+from ghostify.graph.calibrate import FitOptions
 from ghostify.models.zoo import Built
 from ghostify.spec import Origin
 from ghostify.training import train
@@ -143,3 +144,24 @@ def test_the_callers_generator_is_left_alone() -> None:
     train(toy(), IMAGES, steps=1, **FAST)
 
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_fitted_network_gets_the_recipe_for_it(
+    conversion: ghostify.Conversion, tmp_path: Path
+) -> None:
+    """Held batch norms keep what the fit gave them; a random start would be lost with them."""
+    images = torch.rand(8, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    fitted = ghostify.convert(
+        TOY,
+        convert_all=True,
+        calibration=[images],
+        fit=FitOptions(block_steps=1, joint_steps=0),
+        verify=False,
+    )
+
+    recipes = []
+    for name, one in (("fitted", fitted), ("random", conversion)):
+        ghostify.finetune(one, IMAGES, steps=1, output=tmp_path / name, **FAST)
+        recipes.append(parse_manifest(tmp_path / name / MANIFEST).history[-1]["recipe"]["name"])
+
+    assert recipes == ["distil-fitted", "distil"]

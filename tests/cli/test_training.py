@@ -190,7 +190,7 @@ def test_recipes_are_listed_and_shown(ghostify: Ghostify) -> None:
 
     assert "imagenet-ghostnet" in listed.out
     assert shown["optimizer"] == "adamw"
-    assert ghostify("recipes", "distill").message.endswith("distil or distil-long?")
+    assert ghostify("recipes", "distill").message.endswith("did you mean distil, distil-long or distil-fitted?")
 
 
 @pytest.mark.parametrize(
