@@ -1,0 +1,1 @@
+"""How much accuracy Ghost networks and pruned networks regain, step by step."""
