@@ -190,7 +190,8 @@ def test_recipes_are_listed_and_shown(ghostify: Ghostify) -> None:
 
     assert "imagenet-ghostnet" in listed.out
     assert shown["optimizer"] == "adamw"
-    assert ghostify("recipes", "distill").message.endswith("did you mean distil, distil-long or distil-fitted?")
+    hint = "did you mean distil, distil-long or distil-fitted?"
+    assert ghostify("recipes", "distill").message.endswith(hint)
 
 
 @pytest.mark.parametrize(
