@@ -174,6 +174,11 @@ def report(records: list[dict[str, Any]]) -> str:
                 f"| {network} | {settings['what']} | {len(group)} | {spread[0]} | {spread[1]} | "
                 f"{cpu:.0f} | {peak} | {group[0]['macs_ratio']:.3f}x |"
             )
+    if not records:
+        return "\n".join([*lines, "", "No run is recorded.", ""])
+    notes = HERE / "notes.md"
+    if notes.is_file():
+        lines += ["", notes.read_text(encoding="utf-8").rstrip()]
     some = records[-1]
     lines += ["", f"Versions {some['versions']}, {some['machine']}, {some['threads']} thread.", ""]
     return "\n".join(lines)

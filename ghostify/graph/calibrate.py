@@ -106,6 +106,9 @@ def calibrate(
     at the end all blocks together. Batch norms keep their variances. No labels are used, and
     activations of one point of the network are held at a time.
 
+    To be called once for each conversion: afterwards the maps inside blocks may stand in another
+    order than the original's.
+
     Args:
         original: stays untouched (it is put into eval mode for the time).
         converted: the same network with Ghost modules, or with fewer maps inside its blocks.
