@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 import ghostify
 from ghostify.cost.closed_form import ghost_macs
-from ghostify.graph.calibrate import FitOptions, choose_ghosts, importance, solve
 from ghostify.graph.fit import inherit, set_filters
+from ghostify.graph.fit_options import FitOptions
+from ghostify.graph.layer_fit import choose_ghosts, importance, solve
 from ghostify.graph.streams import normalisation_behind
 from ghostify.models.zoo import Built
 from ghostify.nn.ghost import GhostModule

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ghostify.graph.calibrate import FitOptions, calibrate, importance
+from ghostify.graph.calibrate import FitOptions, calibrate
+from ghostify.graph.layer_fit import importance
 from ghostify.graph.rewrite import rewrite
 from ghostify.graph.synthetic import dead_leaves
 from ghostify.models.torchvision_import import import_beside_torchvision
