@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
-import platform
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from typing import Any
 
 import torch
@@ -19,6 +16,7 @@ from ghostify.graph.probe import copy_model, unhooked
 from ghostify.graph.rewrite import Conversion
 from ghostify.graph.synthetic import synthetic_images
 from ghostify.models.zoo import Built
+from ghostify.provenance import provenance
 
 __all__ = ["SYNTHETIC", "fit_conversion", "report_json"]
 
@@ -65,12 +63,7 @@ def fit_conversion(
         **report_json(report),
         "options": dataclasses.asdict(options),
         "data": None if data is None else dict(data),
-        "versions": {name: metadata.version(name) for name in ("ghostify", "torch")},
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-        },
+        **provenance(),
     }
     after = conversion.after
     copied = sum(

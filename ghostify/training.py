@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from ghostify.errors import OutputError
 from ghostify.files import MANIFEST, check_output
 from ghostify.models.zoo import Built
 from ghostify.plan import Plan
+from ghostify.provenance import provenance
 from ghostify.sources import (
     Model,
     Source,
@@ -358,7 +357,6 @@ def _entry(
     """Return what the manifest says about a training: settings, figures, provenance."""
     measured = outcome.evaluation
     result = f": {measured.top1:.2f} % top-1 on {measured.images:,} images" if measured else ""
-    chosen = choose_device(device)
     return {
         "kind": kind,
         "what": f"{kind}: recipe {recipe.name}, {outcome.steps:,} steps of {recipe.batch_size} "
@@ -372,12 +370,7 @@ def _entry(
         "data": {"images": len(images), "digest": images.digest},
         "test": test and {"images": len(test), "digest": test.digest},
         "processes": processes,
-        "versions": {name: metadata.version(name) for name in ("ghostify", "torch", "torchvision")},
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else str(chosen),
-            "threads": torch.get_num_threads(),
-        },
+        **provenance(choose_device(device)),
     }
 
 
