@@ -36,10 +36,9 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one, options.data)))
         return
-    HERE.mkdir(exist_ok=True)
     file = HERE / "imagenet.json"
     found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    for case in options.cases.split(","):
+    for case in filter(None, options.cases.split(",")):
         command = [sys.executable, __file__, "--data", str(options.data), "--one", case]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found[case] = json.loads(answer.splitlines()[-1])
@@ -137,6 +136,7 @@ def report(found: dict[str, Any]) -> str:
         lines[-2] += " algebra misses):"
         lines.append(", ".join(f"{row['name']} {row['error']:.3f}" for row in one["layers"]))
         lines += ["", f"{one['machine']}, {one['threads']} threads, {one['versions']}, seed 0."]
+        lines[-1] += " " + one.get("remark", "")
     return "\n".join([*lines, ""])
 
 
