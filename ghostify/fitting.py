@@ -12,16 +12,14 @@ from torch import Tensor
 
 from ghostify.errors import InputError
 from ghostify.graph.calibrate import FitOptions, FitReport, Progress, calibrate
+from ghostify.graph.fit_options import SYNTHETIC
 from ghostify.graph.probe import copy_model, unhooked
 from ghostify.graph.rewrite import Conversion
 from ghostify.graph.synthetic import synthetic_images
 from ghostify.models.zoo import Built
 from ghostify.provenance import provenance
 
-__all__ = ["SYNTHETIC", "fit_conversion", "report_json"]
-
-SYNTHETIC = "synthetic"
-"""In place of images: make some from the network's own batch-norm statistics."""
+__all__ = ["fit_conversion", "report_json"]
 
 _SMALL, _LARGE = 512, 64  # synthetic images, of up to 64 pixels a side and beyond
 _STEPS = 40

@@ -14,8 +14,7 @@ from ghostify.data.batches import CalibrationBatches, calibration_batches
 from ghostify.data.images import open_images
 from ghostify.data.preprocess import Preprocess, preprocess_of
 from ghostify.errors import InputError
-from ghostify.fitting import SYNTHETIC
-from ghostify.graph.calibrate import FitOptions
+from ghostify.graph.fit_options import SYNTHETIC, FitOptions
 from ghostify.graph.rewrite import Conversion
 from ghostify.models.zoo import Built
 

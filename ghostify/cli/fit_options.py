@@ -11,9 +11,9 @@ import typer
 
 from ghostify.cli.data_options import DataRequest, read_data_request
 from ghostify.cli.options import UsageError
+from ghostify.graph.fit_options import SYNTHETIC
 
 __all__ = [
-    "SYNTHETIC",
     "BlockSteps",
     "Calibrate",
     "CalibrationImages",
@@ -22,8 +22,6 @@ __all__ = [
     "KeepOriginal",
     "read_fit_request",
 ]
-
-SYNTHETIC = "synthetic"
 
 Calibrate = Annotated[
     str | None,

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from ghostify.errors import SpecError
 
-__all__ = ["FitOptions"]
+__all__ = ["SYNTHETIC", "FitOptions"]
+
+SYNTHETIC = "synthetic"
+"""In place of images: make some from the network's own batch-norm statistics."""
 
 
 @dataclass(frozen=True, slots=True)
