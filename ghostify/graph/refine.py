@@ -122,7 +122,8 @@ def _loss(
 ) -> Tensor | None:
     terms = []
     for segment, aim in zip(row, aims, strict=True):
-        state = segments.run(model, segment, state)
+        before, state = state, segments.run(model, segment, state)
+        aim = {key: value for key, value in aim.items() if key not in before}
         terms += [
             (value - wanted).square().mean() / (wanted.var(correction=0) + 1e-12)
             for value, wanted in _tensors(state, aim)

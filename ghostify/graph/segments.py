@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ghostify.graph.probe import Call, copy_model, sentence
 from ghostify.graph.trace import NetworkTracer, trace
 
 __all__ = ["Segment", "Segments", "State", "is_batch_norm"]
+
+_LONG = 8  # layers of a segment, from which on it may end where several tensors are alive
 
 State = dict[str, Any]
 """What is alive between two segments: values of graph nodes by the nodes' names."""
@@ -22,7 +24,7 @@ State = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the network between two points at which one value only is alive.
+    """A stretch of the network between two points at which one tensor only is alive.
 
     ``layers`` are the layers of interest that it runs, in order; ``alive`` names what is
     left behind it.
@@ -42,10 +44,12 @@ class Segment:
 class Segments:
     """A network as a row of segments; one row runs the original and its conversions alike.
 
-    A segment ends where the next layer of interest is about to begin, if one value only is
-    alive there: a residual block is one segment, a plain convolution with its batch norm
-    and activation another. Where the network cannot be traced, or its graph does not
-    compute what the network does, the whole network is one segment and ``note`` says why.
+    A segment ends where the next layer of interest is about to begin, if one tensor only is
+    alive there (and any sizes): a residual block is one segment, a plain convolution with its
+    batch norm and activation another. Where there is no such place for eight layers, as in a
+    dense block or a U-Net, it ends where fewest tensors are alive. Where the network cannot be
+    traced, or its graph does not compute what the network does, the whole network is one
+    segment and ``note`` says why.
 
     Args:
         model: the original, in eval mode.
@@ -63,8 +67,7 @@ class Segments:
             self.graph = trace(self._traced, Call((example,), {}), tracer=_LayerTracer())
             self._input = next(node for node in self.graph.nodes if node.op == "placeholder")
             self.homes = _homes(self.graph, model, layers)
-            self._check(model, example)
-            self.row = tuple(_row(self.graph, self.homes))
+            self.row = tuple(_row(self.graph, self.homes, self._sizes(model, example)))
         except Exception as error:
             self.graph, self.homes = None, {}
             self.note = (
@@ -86,9 +89,17 @@ class Segments:
         fresh = {name: _own(value) for name, value in state.items()}
         if self.graph is None:
             return {"output": model(fresh[""])}
+        env = self._evaluated(model, segment.nodes, fresh)
+        if segment.last:
+            return {"output": env[segment.nodes[-1].name]}
+        return {name: env[name] for name in segment.alive}
+
+    def _evaluated(
+        self, model: nn.Module, nodes: Sequence[fx.Node], env: dict[str, Any]
+    ) -> dict[str, Any]:
+        assert self.graph is not None
         runner = _Runner(model, self._traced, self.graph)
-        env: dict[str, Any] = fresh
-        for node in segment.nodes:
+        for node in nodes:
             if node.name in env:
                 continue
             if node.op == "placeholder":
@@ -96,18 +107,21 @@ class Segments:
                 continue
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda one: env[one.name])
             env[node.name] = getattr(runner, node.op)(node.target, args, kwargs)
-        if segment.last:
-            return {"output": env[segment.nodes[-1].name]}
-        return {name: env[name] for name in segment.alive}
+        return env
 
-    def _check(self, model: nn.Module, example: Tensor) -> None:
-        """Make sure that the graph computes what the network computes."""
+    def _sizes(self, model: nn.Module, example: Tensor) -> frozenset[str]:
+        """Return the nodes that give no tensors: sizes and what is reckoned from them.
+
+        Beside it, make sure that the graph computes what the network computes.
+        """
         assert self.graph is not None
         with torch.no_grad():
             expected = model(example.clone())
-            whole = Segment(tuple(self.graph.nodes), (), (), ())
-            found = self.run(model, whole, self.start(example))["output"]
+            start = {name: _own(value) for name, value in self.start(example).items()}
+            env = self._evaluated(model, tuple(self.graph.nodes), start)
+        found = env[next(reversed(self.graph.nodes)).name]
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+        return frozenset(name for name, value in env.items() if not _holds_tensors(value))
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -148,6 +162,10 @@ def _own(value: Any) -> Any:
     return tree_map_only(Tensor, torch.clone, value)
 
 
+def _holds_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+
+
 def _homes(
     graph: fx.Graph, model: nn.Module, layers: Sequence[str]
 ) -> dict[fx.Node, tuple[str, ...]]:
@@ -164,36 +182,46 @@ def _homes(
     return homes
 
 
-def _row(graph: fx.Graph, homes: Mapping[fx.Node, tuple[str, ...]]) -> Iterator[Segment]:
+def _row(
+    graph: fx.Graph, homes: Mapping[fx.Node, tuple[str, ...]], sizes: Set[str]
+) -> Iterator[Segment]:
     """Yield the segments: everything up to the last cut before the next layer."""
     constant = _constants(graph)
     nodes = [node for node in graph.nodes if node not in constant]
-    cuts = _cuts(nodes)
+    alive = _alive(nodes)
+    tensors = [sum(name not in sizes for name in names) for names in alive]
     begin, held = 0, list[str]()
-    cut: tuple[int, str] | None = None
+    narrow: int | None = None  # the last place where one tensor only is alive
+    least: int | None = None  # the last of those with fewest, behind the latest layer
     for position, node in enumerate(nodes):
         inside = homes.get(node, ())
-        if inside and held and cut is not None:
-            yield _segment(nodes[begin : cut[0] + 1], held, (cut[1],), constant)
-            begin, held = cut[0] + 1, []
-            cut = None
+        if inside and held:
+            cut = least if narrow is None and len(held) >= _LONG else narrow
+            if cut is not None:
+                yield _segment(nodes[begin : cut + 1], held, alive[cut], constant)
+                begin, held = cut + 1, []
+                narrow = None
+            least = None
         held += [name for name in inside if name not in held]
-        if held and position in cuts:
-            cut = position, cuts[position]
+        if not held or node.op == "placeholder" or not tensors[position]:
+            continue
+        if tensors[position] == 1:
+            narrow = position
+        if least is None or tensors[position] <= tensors[least]:
+            least = position
     yield _segment(nodes[begin:], held, (), constant)
 
 
-def _cuts(nodes: Sequence[fx.Node]) -> dict[int, str]:
-    """Return the positions behind which one value only is needed, and that value's name."""
+def _alive(nodes: Sequence[fx.Node]) -> list[tuple[str, ...]]:
+    """Return what is still needed behind each node."""
     places = {node: position for position, node in enumerate(nodes)}
     ends = {node: max((places[user] for user in node.users), default=-1) for node in nodes}
-    cuts = {}
-    alive: set[fx.Node] = set()
+    found = []
+    alive: list[fx.Node] = []
     for position, node in enumerate(nodes):
-        alive = {one for one in (*alive, node) if ends[one] > position}
-        if len(alive) == 1 and node.op != "placeholder":
-            cuts[position] = next(iter(alive)).name
-    return cuts
+        alive = [one for one in (*alive, node) if ends[one] > position]
+        found.append(tuple(one.name for one in alive))
+    return found
 
 
 def _segment(
