@@ -150,10 +150,11 @@ def _calibrate(
                 continue
             fits.append(fit_layer(streams, segment, name, norms.get(name), options))
         seen.update(segment.layers)
-        if segment.last and not options.block_steps:
+        refines = bool(options.block_steps and segment.layers)
+        if segment.last and not refines:
             break
         behind = streams.behind(segment)
-        if options.block_steps:
+        if refines:
             blocks.append(
                 refine(
                     segments, [segment], converted, streams.ours, [behind],
@@ -163,7 +164,7 @@ def _calibrate(
         if not segment.last:
             streams.pass_on(segment, theirs=behind)
     joint = None
-    if options.joint_steps and len(segments.row) > 1:
+    if options.joint_steps and sum(bool(one.layers) for one in segments.row) > 1:
         tell(len(layers), todo, "all blocks together")
         joint = refine(
             segments, segments.row, converted, [segments.start(chunk) for chunk in images], None,

@@ -15,11 +15,13 @@ from ghostify.graph.segments import Segment, Segments, State
 __all__ = ["Refined", "refine"]
 
 _BETAS = (0.9, 0.99)
+_ATTEMPTS = (1.0, 0.25)  # of the rate
+_FEW = 4  # inputs, up to twice as many of which all are trained on
 
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """The relative loss over the first and the last tenth of the steps.
+    """The relative loss before and after the steps, on inputs held back from them.
 
     ``kept`` is False where the loss had not fallen, and the weights were put back.
     """
@@ -47,8 +49,10 @@ def refine(
 
     The loss is the sum over the segments of the squared miss, as a share of the target's
     variance. Adam, cosine schedule; batch norms are run in eval mode and keep their
-    statistics. One step takes one of ``inputs``. Block reconstruction in the manner of BRECQ
-    (Li et al., 2021), for structure in place of rounding.
+    statistics. One step takes one of ``inputs``; every tenth is held back to judge by. Steps
+    that do not help there are taken back and tried once more at a quarter of the rate.
+    Segments without layers of interest are left as they are. Block reconstruction in the
+    manner of BRECQ (Li et al., 2021), for structure in place of rounding.
 
     Args:
         targets: for each segment, the original's states behind it, or None to run
@@ -56,50 +60,71 @@ def refine(
     """
     parameters = list(_parameters(row, model))
     names = tuple(name for one in row for name in one.layers)
+
+    def loss_of(state: State, chosen: int | None) -> Tensor | None:
+        if targets is not None and chosen is not None:
+            aims = [states[chosen] for states in targets]
+        else:
+            assert teacher is not None
+            aims = _run_beside(segments, row, teacher, state)
+        with warnings.catch_warnings():
+            # a network that goes by values may look at them
+            warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
+            return _loss(segments, row, model, state, aims)
+
+    def judged() -> float:
+        with torch.no_grad():
+            losses = [loss_of(inputs[number], number) for number in back]
+        return float(torch.stack([one for one in losses if one is not None] or [dead]).mean())
+
+    dead = torch.tensor(0.0)
+    back, used = _held_back(len(inputs))
     before = [parameter.detach().clone() for parameter in parameters]
-    optimiser = torch.optim.Adam(parameters, lr=rate, betas=_BETAS)
-    losses: list[Tensor] = []
-    order: list[int] = []
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    try:
-        for step in range(steps):
-            if not order:
-                order = torch.randperm(len(inputs), generator=generator).tolist()
-            chosen = order.pop()
-            optimiser.param_groups[0]["lr"] = rate / 2 * (1 + math.cos(math.pi * step / steps))
-            state = inputs[chosen]
-            if targets is not None:
-                aims = [states[chosen] for states in targets]
-            else:
-                assert teacher is not None
-                if float(torch.rand((), generator=generator)) < 0.5:
-                    state = {key: value.flip(3) for key, value in state.items()}
-                aims = _run_beside(segments, row, teacher, state)
-            with torch.enable_grad(), warnings.catch_warnings():
-                # a network that goes by values may look at them
-                warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
-                loss = _loss(segments, row, model, state, aims)
-            if loss is None or not loss.requires_grad:  # nothing here to bring closer
-                return Refined(names, 0.0, 0.0, kept=False)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.detach())
-            if on_step is not None:
-                on_step(step + 1)
-    finally:
+    first = judged()
+    for attempt, factor in enumerate(_ATTEMPTS):
+        optimiser = torch.optim.Adam(parameters, lr=rate * factor, betas=_BETAS)
+        order: list[int] = []
         for parameter in parameters:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-    tenth = max(1, steps // 10)
-    first, last = (float(torch.stack(part).mean()) for part in (losses[:tenth], losses[-tenth:]))
-    kept = math.isfinite(last) and (last <= first or steps <= tenth)
-    if not kept:  # not a number included
+            parameter.requires_grad_(True)
+        try:
+            for step in range(steps):
+                if not order:
+                    drawn = torch.randperm(len(used), generator=generator).tolist()
+                    order = [used[number] for number in drawn]
+                chosen = order.pop()
+                fall = (1 + math.cos(math.pi * step / steps)) / 2
+                optimiser.param_groups[0]["lr"] = rate * factor * fall
+                state = inputs[chosen]
+                if targets is None and float(torch.rand((), generator=generator)) < 0.5:
+                    state = {key: value.flip(3) for key, value in state.items()}
+                with torch.enable_grad():
+                    loss = loss_of(state, chosen)
+                if loss is None or not loss.requires_grad:  # nothing here to bring closer
+                    return Refined(names, 0.0, 0.0, kept=False)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                if on_step is not None and not attempt:
+                    on_step(step + 1)
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+                parameter.grad = None
+        last = judged()
+        if math.isfinite(last) and last <= first:
+            return Refined(names, first, last)
         with torch.no_grad():
             for parameter, old in zip(parameters, before, strict=True):
                 parameter.copy_(old)
-    return Refined(names, first, last, kept)
+    return Refined(names, first, last, kept=False)
+
+
+def _held_back(count: int) -> tuple[list[int], list[int]]:
+    """Return which inputs judge and which are trained on: the same ones where there are few."""
+    everything = list(range(count))
+    if count < 2 * _FEW:
+        return everything[:_FEW], everything
+    return everything[::10], [number for number in everything if number % 10]
 
 
 def _run_beside(
@@ -148,7 +173,7 @@ def _tensors(state: State, aim: State) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _parameters(row: Sequence[Segment], model: nn.Module) -> Iterator[nn.Parameter]:
     seen: set[int] = set()
-    for name in (name for segment in row for name in segment.modules):
+    for name in (name for segment in row if segment.layers for name in segment.modules):
         for parameter in model.get_submodule(name).parameters():
             if id(parameter) not in seen and parameter.is_floating_point():
                 seen.add(id(parameter))

@@ -12,11 +12,12 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ghostify.graph.probe import Call, copy_model, sentence
-from ghostify.graph.trace import NetworkTracer, trace
+from ghostify.graph.trace import CONVOLUTIONS, NetworkTracer, trace
 
 __all__ = ["Segment", "Segments", "State", "is_batch_norm"]
 
 _LONG = 8  # layers of a segment, from which on it may end where several tensors are alive
+_OTHERS = 2  # layers without interest that a segment takes along behind its own
 
 State = dict[str, Any]
 """What is alive between two segments: values of graph nodes by the nodes' names."""
@@ -47,9 +48,11 @@ class Segments:
     A segment ends where the next layer of interest is about to begin, if one tensor only is
     alive there (and any sizes): a residual block is one segment, a plain convolution with its
     batch norm and activation another. Where there is no such place for eight layers, as in a
-    dense block or a U-Net, it ends where fewest tensors are alive. Where the network cannot be
-    traced, or its graph does not compute what the network does, the whole network is one
-    segment and ``note`` says why.
+    dense block or a U-Net, it ends where fewest tensors are alive. What comes before the first
+    layer of interest, more than two other layers between two of them, and the head behind the
+    last feature map are segments without layers. Where the network cannot be traced, or its
+    graph does not compute what the network does, the whole network is one segment and ``note``
+    says why.
 
     Args:
         model: the original, in eval mode.
@@ -67,7 +70,7 @@ class Segments:
             self.graph = trace(self._traced, Call((example,), {}), tracer=_LayerTracer())
             self._input = next(node for node in self.graph.nodes if node.op == "placeholder")
             self.homes = _homes(self.graph, model, layers)
-            self.row = tuple(_row(self.graph, self.homes, self._sizes(model, example)))
+            self.row = tuple(_row(self.graph, self.homes, self._look(model, example)))
         except Exception as error:
             self.graph, self.homes = None, {}
             self.note = (
@@ -109,11 +112,8 @@ class Segments:
             env[node.name] = getattr(runner, node.op)(node.target, args, kwargs)
         return env
 
-    def _sizes(self, model: nn.Module, example: Tensor) -> frozenset[str]:
-        """Return the nodes that give no tensors: sizes and what is reckoned from them.
-
-        Beside it, make sure that the graph computes what the network computes.
-        """
+    def _look(self, model: nn.Module, example: Tensor) -> _Looks:
+        """Run the graph, make sure that it computes what the network computes, and look at it."""
         assert self.graph is not None
         with torch.no_grad():
             expected = model(example.clone())
@@ -121,7 +121,25 @@ class Segments:
             env = self._evaluated(model, tuple(self.graph.nodes), start)
         found = env[next(reversed(self.graph.nodes)).name]
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-        return frozenset(name for name, value in env.items() if not _holds_tensors(value))
+        return _Looks(
+            sizes=frozenset(name for name, value in env.items() if not _holds_tensors(value)),
+            maps=frozenset(name for name, value in env.items() if _is_map(value)),
+            weighty=frozenset(
+                node.name
+                for node in self.graph.nodes
+                if node.op == "call_module"
+                and isinstance(model.get_submodule(str(node.target)), (*CONVOLUTIONS, nn.Linear))
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """Names of nodes that give sizes only, that give maps, and that are layers with weights."""
+
+    sizes: Set[str]
+    maps: Set[str]
+    weighty: Set[str]
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -166,6 +184,10 @@ def _holds_tensors(value: Any) -> bool:
     return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
 
 
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 4 and value[0, 0].numel() > 1
+
+
 def _homes(
     graph: fx.Graph, model: nn.Module, layers: Sequence[str]
 ) -> dict[fx.Node, tuple[str, ...]]:
@@ -183,32 +205,45 @@ def _homes(
 
 
 def _row(
-    graph: fx.Graph, homes: Mapping[fx.Node, tuple[str, ...]], sizes: Set[str]
+    graph: fx.Graph, homes: Mapping[fx.Node, tuple[str, ...]], looks: _Looks
 ) -> Iterator[Segment]:
     """Yield the segments: everything up to the last cut before the next layer."""
     constant = _constants(graph)
     nodes = [node for node in graph.nodes if node not in constant]
     alive = _alive(nodes)
-    tensors = [sum(name not in sizes for name in names) for names in alive]
     begin, held = 0, list[str]()
+    others = 0  # layers without interest since the last cut or layer of interest
     narrow: int | None = None  # the last place where one tensor only is alive
     least: int | None = None  # the last of those with fewest, behind the latest layer
+    least_count = 0
+    mapped: int | None = None  # the last place behind the latest layer where that is a map
     for position, node in enumerate(nodes):
         inside = homes.get(node, ())
+        cut: int | None = None
         if inside and held:
             cut = least if narrow is None and len(held) >= _LONG else narrow
-            if cut is not None:
-                yield _segment(nodes[begin : cut + 1], held, alive[cut], constant)
-                begin, held = cut + 1, []
-                narrow = None
-            least = None
-        held += [name for name in inside if name not in held]
-        if not held or node.op == "placeholder" or not tensors[position]:
+        elif (inside and others) or (node.name in looks.weighty and held and others >= _OTHERS):
+            cut = narrow
+        if cut is not None:
+            yield _segment(nodes[begin : cut + 1], held, alive[cut], constant)
+            begin, held, others = cut + 1, [], 0
+        if inside:
+            held += [name for name in inside if name not in held]
+            others = 0
+        if inside or cut is not None:
+            narrow = least = mapped = None
+        others += not inside and node.name in looks.weighty
+        tensors = [name for name in alive[position] if name not in looks.sizes]
+        if node.op == "placeholder" or not tensors:
             continue
-        if tensors[position] == 1:
+        if len(tensors) == 1:
             narrow = position
-        if least is None or tensors[position] <= tensors[least]:
-            least = position
+            mapped = position if tensors[0] in looks.maps else mapped
+        if least is None or len(tensors) <= least_count:
+            least, least_count = position, len(tensors)
+    if held and mapped is not None and mapped + 1 < len(nodes) - 1:  # more than the output
+        yield _segment(nodes[begin : mapped + 1], held, alive[mapped], constant)
+        begin, held = mapped + 1, []
     yield _segment(nodes[begin:], held, (), constant)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ghostify.graph.refine import Refined, refine
+from ghostify.graph.refine import Refined, _held_back, refine
 from ghostify.graph.segments import Segments
 from tests.graph.networks import plain
 
@@ -112,13 +112,46 @@ class Numbers(nn.Module):
 def test_where_there_is_nothing_to_bring_closer_nothing_is_done() -> None:
     torch.manual_seed(0)
     teacher, student = Numbers().eval(), Numbers().eval()
-    segments = Segments(teacher, ["conv"], IMAGES[0])
+    images = IMAGES[0][..., :1, :1]  # no feature map at which the network could be cut
+    segments = Segments(teacher, ["conv"], images)
     before = student.conv.weight.detach().clone()
 
     found = refine(
-        segments, segments.row, student, [segments.start(IMAGES[0])], None, teacher=teacher,
+        segments, segments.row, student, [segments.start(images)], None, teacher=teacher,
         steps=3, rate=1e-2, generator=torch.Generator(),
     )  # fmt: skip
 
     assert not found.kept
     assert torch.equal(student.conv.weight, before)
+
+
+def test_steps_that_do_not_help_are_tried_again_at_a_quarter_of_the_rate() -> None:
+    """A step of Adam is as long as its rate: four times too long here, and not a quarter of it."""
+    teacher = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(1, 1, 1)).eval()
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.fill_(1.0)
+    student = copy.deepcopy(teacher)
+    with torch.no_grad():
+        student[0].weight.fill_(0.9)
+    images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    segments = Segments(teacher, ["0", "2"], images)
+    inputs = [segments.start(images)]
+    with torch.no_grad():
+        aims = [[segments.run(teacher, segments.row[0], inputs[0])]]
+
+    found = refine(
+        segments, segments.row[:1], student, inputs, aims,
+        steps=1, rate=0.3, generator=torch.Generator(),
+    )  # fmt: skip
+
+    assert found.kept
+    assert float(student[0].weight) == pytest.approx(0.9 + 0.3 / 4, rel=1e-4)
+
+
+def test_inputs_that_judge_are_not_trained_on() -> None:
+    back, used = _held_back(40)
+
+    assert back == [0, 10, 20, 30]
+    assert sorted(back + used) == list(range(40))
+    assert _held_back(3) == ([0, 1, 2], [0, 1, 2])

@@ -141,10 +141,16 @@ def test_a_residual_block_is_one_segment() -> None:
     segments = check_runs(model, torch.randn(2, 3, 32, 32), convolutions(model)[1:])
 
     assert [segment.layers for segment in segments.row] == [
-        (f"layer{stage}.{block}.conv1", f"layer{stage}.{block}.conv2")
-        for stage in (1, 2, 3)
-        for block in range(3)
+        (),
+        *(
+            (f"layer{stage}.{block}.conv1", f"layer{stage}.{block}.conv2")
+            for stage in (1, 2, 3)
+            for block in range(3)
+        ),
+        (),
     ]
+    assert segments.row[0].modules[0] == "conv1"
+    assert segments.row[-1].modules[-1] == "linear"
 
 
 def test_a_chain_is_one_segment_for_each_convolution() -> None:
@@ -153,7 +159,63 @@ def test_a_chain_is_one_segment_for_each_convolution() -> None:
 
     segments = check_runs(model, torch.randn(2, 3, 32, 32), names)
 
-    assert [segment.layers for segment in segments.row] == [(name,) for name in names]
+    assert [segment.layers for segment in segments.row] == [*((name,) for name in names), ()]
+
+
+class AsksForItsBatch(nn.Module):
+    """The size of the batch stays in use up to the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(4 if k else 3, 4, 3, padding=1) for k in range(3))
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, (height, width) = x.size(0), x.shape[-2:]
+        x = self.c(self.b(self.a(x).relu()).relu())
+        return self.fc(x.mean((2, 3)).view(batch, -1)) / (height * width)
+
+
+def test_sizes_that_stay_in_use_do_not_keep_a_network_whole() -> None:
+    segments = check_runs(AsksForItsBatch(), torch.randn(2, 3, 8, 8), ["a", "b", "c"])
+
+    assert [segment.layers for segment in segments.row] == [("a",), ("b",), ("c",), ()]
+    assert len(segments.row[0].alive) > 1
+
+
+def test_many_kept_layers_are_segments_of_their_own() -> None:
+    """Two of them are taken along with the layer before them."""
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(8)))
+
+    segments = check_runs(model, torch.randn(2, 3, 8, 8), ["1", "6"])
+
+    assert [segment.layers for segment in segments.row] == [(), ("1",), (), ("6",)]
+    assert [segment.modules for segment in segments.row] == [
+        ("0",), ("1", "2", "3"), ("4", "5"), ("6", "7"),
+    ]  # fmt: skip
+
+
+class Dense(nn.Module):
+    """Every layer reads all the maps before it."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(2 * k + 3, 2, 3, padding=1) for k in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        for layer in self.layers:
+            maps.append(layer(torch.cat(maps, 1)))
+        return torch.cat(maps, 1)
+
+
+def test_a_long_block_is_cut_where_fewest_tensors_are_alive() -> None:
+    names = [f"layers.{k}" for k in range(20)]
+
+    segments = check_runs(Dense(20), torch.randn(2, 3, 6, 6), names)
+
+    assert [len(segment.layers) for segment in segments.row] == [8, 8, 4]
+    assert len(segments.row[0].alive) == 9
 
 
 class Split(nn.Module):
