@@ -14,7 +14,7 @@ from ghostify.spec import GhostSpec
 
 __all__ = ["Plan"]
 
-_LAYER_KEYS = ("ratio", "kernel", "cheap")
+_LAYER_KEYS = ("ratio", "kernel", "cheap", "round_to")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Plan:
             "layers": {
                 name: {"ratio": spec.ratio, "kernel": spec.kernel}
                 | ({"cheap": spec.cheap} if spec.cheap != "depthwise" else {})
+                | ({"round_to": spec.round_to} if spec.round_to != 1 else {})
                 for name, spec in self.layers.items()
             },
             "convs": {name: list(shape) for name, shape in self.convs.items()},
@@ -142,7 +143,7 @@ def _spec(value: object, where: str) -> GhostSpec:
             for key in value:
                 if key not in _LAYER_KEYS:
                     raise PlanError(
-                        f"{where}.{key}: unknown key, a layer has ratio, kernel and cheap"
+                        f"{where}.{key}: unknown key, a layer has ratio, kernel, cheap and round_to"
                         + nearest(str(key), _LAYER_KEYS)
                     )
             return GhostSpec(**value)

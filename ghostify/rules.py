@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from ghostify.cost.closed_form import ghost_macs
 from ghostify.errors import PlanError, RuleError, nearest
 from ghostify.plan import Plan
-from ghostify.spec import ConvSite, GhostSpec, intrinsic_maps
+from ghostify.spec import ConvSite, GhostSpec
 
 __all__ = ["NARROW", "PlanRules", "Resolved", "Skipped", "explain_nothing", "follow", "resolve"]
 
@@ -203,7 +203,7 @@ def _why_impossible(site: ConvSite, spec: GhostSpec) -> str:
     if spec.ratio > site.out_channels:
         maps = "1 output map" if site.out_channels == 1 else f"{site.out_channels} output maps"
         return f"{maps}, fewer than the ratio {spec.ratio}"
-    if intrinsic_maps(site.out_channels, spec.ratio, site.groups) == site.out_channels:
+    if spec.intrinsic_maps(site.out_channels, site.groups) == site.out_channels:
         return f"its {site.groups} groups need all {site.out_channels} maps: no ghost is left"
     return ""
 

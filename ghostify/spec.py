@@ -20,7 +20,8 @@ CHEAP_TAPS: dict[str, Callable[[int], int]] = {
 MAX_KERNEL = 99
 """Far beyond any use; a larger side is a slip of the pen."""
 
-_PART = re.compile(r"(?P<letter>[sd])\s*=?\s*(?P<value>-?\d+)", re.ASCII)
+_FIELDS = {"s": "ratio", "d": "kernel", "r": "round_to"}
+_PART = re.compile(r"(?P<letter>[sdr])\s*=?\s*(?P<value>-?\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +29,17 @@ class GhostSpec:
     """How one convolution becomes a Ghost module (GhostNet, sec. 3.1).
 
     Raises:
-        SpecError: ratio below 2, kernel even or below 1, or an unknown cheap operation.
+        SpecError: ratio below 2, kernel even or below 1, a rounding below 1, or an unknown
+            cheap operation.
     """
 
     ratio: int = 2  # s: output maps per intrinsic map
     kernel: int = 3  # d: side of the depthwise kernel, odd
     cheap: str = "depthwise"  # Phi: the operation that turns an intrinsic map into a ghost
+    round_to: int = 1  # m becomes a multiple of this, so that it fills the vector registers
 
     def __post_init__(self) -> None:
-        for name in ("ratio", "kernel"):
+        for name in ("ratio", "kernel", "round_to"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise SpecError(f"GhostSpec.{name} must be a whole number (got {value!r})")
@@ -55,6 +58,10 @@ class GhostSpec:
                 f"GhostSpec.kernel (d) must be at most {MAX_KERNEL} (got {self.kernel}); "
                 "3 is the paper's choice"
             )
+        if self.round_to < 1:
+            raise SpecError(
+                f"GhostSpec.round_to must be >= 1 (got {self.round_to}); 16 suits most processors"
+            )
         if not isinstance(self.cheap, str) or self.cheap not in CHEAP_TAPS:
             known = ", ".join(CHEAP_TAPS)
             raise SpecError(
@@ -64,7 +71,7 @@ class GhostSpec:
 
     @classmethod
     def parse(cls, text: str, *, default: GhostSpec | None = None) -> GhostSpec:
-        """Read ``"s3,d5"`` (or ``"s=3,d=5"``, or one of the two; the other comes from ``default``).
+        """Read ``"s3,d5"``, ``"s=3,d=5"`` or ``"s2,d3,r16"``; what is missing is ``default``'s.
 
         Raises:
             SpecError: anything else.
@@ -76,16 +83,18 @@ class GhostSpec:
             if match is None or match["letter"] in seen:
                 raise SpecError(f"a Ghost setting is written like s2,d3 (got {text!r})")
             seen.add(match["letter"])
-            value = int(match["value"])
-            if match["letter"] == "s":
-                spec = replace(spec, ratio=value)
-            else:
-                spec = replace(spec, kernel=value)
+            change: dict[str, Any] = {_FIELDS[match["letter"]]: int(match["value"])}
+            spec = replace(spec, **change)
         return spec
 
     def __str__(self) -> str:
         cheap = "" if self.cheap == "depthwise" else f",{self.cheap}"
-        return f"s{self.ratio},d{self.kernel}{cheap}"
+        rounded = "" if self.round_to == 1 else f",r{self.round_to}"
+        return f"s{self.ratio},d{self.kernel}{rounded}{cheap}"
+
+    def intrinsic_maps(self, out_channels: int, groups: int = 1) -> int:
+        """Return m for a layer of so many maps (:func:`intrinsic_maps`)."""
+        return intrinsic_maps(out_channels, self.ratio, groups, self.round_to)
 
     @property
     def taps(self) -> int:
@@ -93,13 +102,19 @@ class GhostSpec:
         return CHEAP_TAPS[self.cheap](self.kernel)
 
 
-def intrinsic_maps(out_channels: int, ratio: int, groups: int = 1) -> int:
+def intrinsic_maps(out_channels: int, ratio: int, groups: int = 1, round_to: int = 1) -> int:
     """Return m, the number of maps that the primary convolution makes.
 
     m = ceil(n / s), so that no map is computed and then cut. A grouped convolution
     needs a multiple of its groups: the smallest one that is not below n / s.
+
+    ``round_to`` rounds m up further, to a multiple of it (and of the groups). A layer too
+    narrow for that, of which no ghost would be left, keeps the m that it has without.
     """
-    return groups * math.ceil(out_channels / (ratio * groups))
+    maps = groups * math.ceil(out_channels / (ratio * groups))
+    step = math.lcm(groups, round_to)
+    rounded = step * math.ceil(maps / step)
+    return rounded if rounded < out_channels else maps
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ghostify.cost.budget import Cost
     from ghostify.graph.rewrite import Conversion
+    from ghostify.spec import GhostSpec
 
-__all__ = ["closing", "renewed", "summary"]
+__all__ = ["ONLY_FASTER", "closing", "renewed", "summary"]
+
+ONLY_FASTER = "only-faster"
+"""Kind of an entry in the history that tells which layers stay dense since that is faster."""
 
 _CLOSING = "MACs are multiply-adds."
 
@@ -26,7 +30,7 @@ def summary(conversion: Conversion) -> str:
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
         lines += [
-            f"| {layer.name} | {layer.spec.ratio} | {layer.spec.kernel} | {layer.before.macs:,} "
+            f"| {layer.name} | {_ratio(layer.spec)} | {layer.spec.kernel} | {layer.before.macs:,} "
             f"| {layer.after.macs:,} | {layer.macs_ratio:.3f} | {layer.paper_ratio:.3f} |"
             for layer in conversion.layers
         ]
@@ -39,14 +43,19 @@ def summary(conversion: Conversion) -> str:
 
 
 def closing(history: Sequence[Mapping[str, Any]], *, seed: int | None) -> str:
-    """Return the end of the page: where the weights come from."""
-    if not history:
-        return (
-            f"{_CLOSING} The new Ghost modules start from random weights "
-            f"(seed {seed}); everything else keeps what it knew.\n"
-        )
-    done = [f"- {_cell(str(entry.get('what') or entry.get('kind')))}" for entry in history]
-    return "\n".join([f"{_CLOSING} What was done to the weights:", "", *done, ""])
+    """Return the end of the page: how layers were chosen, and where the weights come from."""
+    chosen = [_told(entry) for entry in history if entry.get("kind") == ONLY_FASTER]
+    done = [_told(entry) for entry in history if entry.get("kind") != ONLY_FASTER]
+    if done:
+        rest = ["What was done to the weights:", "", *done]
+    else:
+        rest = [
+            f"The new Ghost modules start from random weights (seed {seed}); everything else keeps "
+            "what it knew."
+        ]
+    if chosen:
+        return "\n".join([f"{_CLOSING} How the layers were chosen:", "", *chosen, "", *rest, ""])
+    return "\n".join([f"{_CLOSING} {rest[0]}", *rest[1:], ""])
 
 
 def renewed(page: str, history: Sequence[Mapping[str, Any]], *, seed: int | None) -> str:
@@ -65,6 +74,15 @@ def _totals(before: Cost, after: Cost, shapes: tuple[str, ...]) -> list[str]:
         f"| MACs | {before.macs:,} | {after.macs:,} | {before.macs / max(after.macs, 1):.2f}x |",
         "",
     ]
+
+
+def _ratio(spec: GhostSpec) -> str:
+    """Return s, and to what m was rounded up."""
+    return f"{spec.ratio}" if spec.round_to == 1 else f"{spec.ratio} (m to {spec.round_to})"
+
+
+def _told(entry: Mapping[str, Any]) -> str:
+    return f"- {_cell(str(entry.get('what') or entry.get('kind')))}"
 
 
 def _cell(text: str) -> str:

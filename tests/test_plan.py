@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,27 @@ def test_a_person_can_write_a_plan(tmp_path: Path) -> None:
     assert load_plan(file).layers == {"conv1": GhostSpec(3, 5), "conv2": GhostSpec(2, 1)}
 
 
+def test_a_rounding_survives_json_and_counts_in_the_digest(tmp_path: Path) -> None:
+    rounded = Plan({"a": GhostSpec(2, 3, round_to=16)}, model="net")
+    file = tmp_path / "plan.yaml"
+    file.write_text("layers:\n  a: s2,d3,r16\n  b: {ratio: 2, kernel: 3, round_to: 8}\n")
+
+    assert Plan.from_json(rounded.as_json()) == rounded
+    assert rounded.digest != Plan({"a": GhostSpec(2, 3)}).digest
+    assert load_plan(file).layers == {
+        "a": GhostSpec(2, 3, round_to=16),
+        "b": GhostSpec(2, 3, round_to=8),
+    }
+
+
+def test_a_plan_without_rounding_is_written_and_hashed_as_before_there_was_any() -> None:
+    """The SHA-256 of the JSON ``{"a":{"kernel":3,"ratio":2}}``, taken by hand."""
+    plan = Plan({"a": GhostSpec(2, 3)})
+
+    assert plan.as_json()["layers"] == {"a": {"ratio": 2, "kernel": 3}}
+    assert plan.digest == hashlib.sha256(b'{"a":{"kernel":3,"ratio":2}}').hexdigest()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -43,6 +65,7 @@ def test_a_person_can_write_a_plan(tmp_path: Path) -> None:
         ("layers: {a: {ration: 2}}", "layers.a.ration: unknown key"),
         ("layers: {a: s1}", "layers.a: GhostSpec.ratio (s) must be >= 2 (got 1)"),
         ("layers: {a: 7}", "layers.a: must be like s2,d3"),
+        ("layers: {a: r0}", "layers.a: GhostSpec.round_to must be >= 1 (got 0)"),
         ("layers: {a: {ratio: two}}", "GhostSpec.ratio must be a whole number (got 'two')"),
         ("layers: {a: {cheap: [x]}}", "GhostSpec.cheap must be one of: depthwise"),
         ("layers: {a: s2, a: s4}", "a stands twice in line 1; leave one out"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ghostify.cost.budget import Cost
-from ghostify.spec import ConvSite, GhostSpec, intrinsic_maps
+from ghostify.spec import ConvSite, GhostSpec
 
 __all__ = [
     "LayerCost",
@@ -22,7 +22,8 @@ __all__ = [
 def ghost_macs(site: ConvSite, spec: GhostSpec) -> int:
     """Multiply-adds of the Ghost module in place of ``site`` (GhostNet eq. 4, denominator).
 
-    Exact for every n: m = ceil(n / s) intrinsic maps and n - m ghosts.
+    Exact for every n: m = ceil(n / s) intrinsic maps (rounded up if the spec says so)
+    and n - m ghosts.
     """
     return site.pixels * _weights(site, spec)
 
@@ -33,7 +34,7 @@ def ghost_params(site: ConvSite, spec: GhostSpec) -> int:
     The original's biases stay, one for each output map; further parameters of a subclass,
     such as a gain for each map, are kept for the intrinsic maps.
     """
-    intrinsic = intrinsic_maps(site.out_channels, spec.ratio, site.groups)
+    intrinsic = spec.intrinsic_maps(site.out_channels, site.groups)
     extra = site.extra_params * intrinsic // site.out_channels
     return _weights(site, spec) + site.out_channels * site.bias + extra + site.fixed_params
 
@@ -93,5 +94,5 @@ def planned_cost(before: Cost, layers: Iterable[LayerCost]) -> Cost:
 
 def _weights(site: ConvSite, spec: GhostSpec) -> int:
     """Weights of the Ghost module, which are also its multiply-adds per pixel."""
-    intrinsic = intrinsic_maps(site.out_channels, spec.ratio, site.groups)
+    intrinsic = spec.intrinsic_maps(site.out_channels, site.groups)
     return intrinsic * site.weights_per_map + (site.out_channels - intrinsic) * spec.taps

@@ -144,7 +144,7 @@ def choose_ghosts(
         sums.add(batch)
     filters, errors = sums.solve(offset=offset)
     costs = (errors * weights).nan_to_num(0.0).cpu().numpy()
-    pairing = choose(costs, ratio=ghost.ratio, groups=ghost.groups)
+    pairing = choose(costs, ratio=ghost.ratio, groups=ghost.groups, round_to=ghost.round_to)
     count = len(pairing.intrinsic)
     owners = [pairing.intrinsic[k % count] for k in range(len(pairing.ghosts))]
     return pairing, filters[owners, :, list(pairing.ghosts)].to(ghost.weight.dtype)

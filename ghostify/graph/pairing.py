@@ -51,26 +51,28 @@ class Pairing:
         )
 
 
-def choose(costs: Costs, *, ratio: int, groups: int = 1) -> Pairing:
+def choose(costs: Costs, *, ratio: int, groups: int = 1, round_to: int = 1) -> Pairing:
     """Choose intrinsic maps and their ghosts so that the ghosts cost as little as possible.
 
-    At ratio 2 with an even number of maps a group, this is a perfect matching of minimum
-    weight, which is found exactly (Edmonds' blossom algorithm) up to 512 maps; beyond, among
-    each map's 48 cheapest partners. The cheaper direction decides which of the two is computed.
-    Otherwise the intrinsic maps are found as k medians, greedily and then by swaps, and the
-    ghosts are given to them by an exact assignment with capacities. A grouped convolution at
-    ratio 2 gets the cheaper of both, since only the assignment gives ghosts across groups.
+    Where half of the maps are computed, in equal shares of each group, this is a perfect
+    matching of minimum weight, which is found exactly (Edmonds' blossom algorithm) up to 512
+    maps; beyond, among each map's 48 cheapest partners. The cheaper direction decides which of
+    the two is computed. Otherwise the intrinsic maps are found as k medians, greedily and then
+    by swaps, and the ghosts are given to them by an exact assignment with capacities. A grouped
+    convolution of which half is computed gets the cheaper of both, since only the assignment
+    gives ghosts across groups.
 
     Args:
         costs: ``(n, n)``, of making map g from map i at ``costs[i, g]``; the diagonal is ignored.
         ratio: s.
         groups: of the convolution; each group computes equally many maps, from its own.
+        round_to: of which the number of computed maps is a multiple, if it can be.
     """
     maps = len(costs)
-    wanted = intrinsic_maps(maps, ratio, groups)
+    wanted = intrinsic_maps(maps, ratio, groups, round_to)
     size = maps // groups
     matched: Pairing | None = None
-    if ratio == 2 and size % 2 == 0:
+    if 2 * wanted == maps:
         pairs = [
             pair
             for start in range(0, maps, size)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostify.errors import SpecError
-from ghostify.spec import GhostSpec, intrinsic_maps
+from ghostify.spec import GhostSpec
 
 __all__ = [
     "CHEAP_OPERATIONS",
@@ -107,7 +107,8 @@ class GhostModule(nn.Module):
     arguments gives. The primary convolution has all settings of the original one; the
     cheap branches are plain d x d depthwise filters of stride 1 (dilation belongs to the
     primary convolution only). There are s - 1 branches of m maps each; the last reads only
-    as many maps as are missing, so every parameter has a part in the output.
+    as many maps as are missing, so every parameter has a part in the output. Where m is
+    rounded up, fewer maps are missing, and fewer branches may do.
     No batch norm and no activation inside: the network's own follow the concatenation.
 
     Deviation from eq. 3: the maps are ordered by branch, ``[y_1s .. y_ms, y_11 .. y_m1, ...]``.
@@ -116,6 +117,7 @@ class GhostModule(nn.Module):
         ratio: s, output maps per intrinsic map, at most ``out_channels``.
         kernel: d, side of the cheap filters, odd.
         cheap: name in :data:`CHEAP_OPERATIONS`.
+        round_to: m is rounded up to a multiple of this (:func:`ghostify.spec.intrinsic_maps`).
 
     Raises:
         SpecError: an impossible ratio or kernel, or groups that leave no ghost to make.
@@ -138,10 +140,11 @@ class GhostModule(nn.Module):
         ratio: int = 2,
         kernel: int = 3,
         cheap: str = "depthwise",
+        round_to: int = 1,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        spec = GhostSpec(ratio, kernel, cheap)
+        spec = GhostSpec(ratio, kernel, cheap, round_to)
         primary = nn.Conv2d(
             in_channels,
             _checked_intrinsic_maps(out_channels, spec, groups),
@@ -182,6 +185,7 @@ class GhostModule(nn.Module):
     def _assemble(self, primary: nn.Conv2d, out_channels: int, spec: GhostSpec) -> None:
         nn.Module.__init__(self)
         self.ratio, self.kernel, self.cheap_operation = spec.ratio, spec.kernel, spec.cheap
+        self.round_to = spec.round_to
         self.in_channels, self.out_channels = primary.in_channels, out_channels
         self.kernel_size, self.stride = primary.kernel_size, primary.stride
         self.padding, self.padding_mode = primary.padding, primary.padding_mode
@@ -203,8 +207,8 @@ class GhostModule(nn.Module):
 
     @property
     def spec(self) -> GhostSpec:
-        """The (s, d, cheap operation) of this module."""
-        return GhostSpec(self.ratio, self.kernel, self.cheap_operation)
+        """The settings of this module: s, d, cheap operation, rounding of m."""
+        return GhostSpec(self.ratio, self.kernel, self.cheap_operation, self.round_to)
 
     @property
     def weight(self) -> Tensor:
@@ -285,6 +289,8 @@ class GhostModule(nn.Module):
         parts += [f"ratio={self.ratio}", f"kernel={self.kernel}"]
         if self.cheap_operation != "depthwise":
             parts.append(f"cheap={self.cheap_operation!r}")
+        if self.round_to != 1:
+            parts.append(f"round_to={self.round_to}")
         return ", ".join(parts)
 
     def __repr__(self) -> str:
@@ -298,7 +304,7 @@ def _checked_intrinsic_maps(out_channels: int, spec: GhostSpec, groups: int) -> 
             f"GhostModule.ratio (s) must be at most out_channels ({out_channels}) "
             f"(got {spec.ratio}); choose a smaller ratio"
         )
-    maps = intrinsic_maps(out_channels, spec.ratio, groups)
+    maps = spec.intrinsic_maps(out_channels, groups)
     if maps == out_channels:
         raise SpecError(
             f"GhostModule with groups={groups} needs all {out_channels} maps from its primary "

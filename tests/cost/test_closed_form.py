@@ -39,6 +39,14 @@ def test_a_ratio_that_does_not_divide_the_maps() -> None:
     assert ghost_params(site(), spec) == 3 * 16 * 9 + 7 * 25 + 10
 
 
+def test_rounding_up_computes_more_maps() -> None:
+    """s = 4 on 10 maps: m = 3, rounded up to 8, so 2 ghosts."""
+    spec = GhostSpec(4, 3, round_to=8)
+
+    assert ghost_macs(site(), spec) == 64 * (8 * 16 * 9 + 2 * 9)
+    assert ghost_params(site(), spec) == 8 * 16 * 9 + 2 * 9 + 10
+
+
 def test_groups_divide_the_weights() -> None:
     """In 2 groups at s = 3: 10 / 3 = 3.33, the next multiple of 2 is 4, so 6 ghosts."""
     assert ghost_macs(site(groups=2), GhostSpec(3)) == 64 * (4 * 8 * 9 + 6 * 9)

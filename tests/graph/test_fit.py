@@ -180,11 +180,16 @@ def a_pairing(module: GhostModule, seed: int = 0) -> Pairing:
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
-@pytest.mark.parametrize(("ratio", "maps"), [(2, 6), (2, 7), (3, 8), (4, 9)])
+@pytest.mark.parametrize(
+    ("ratio", "maps", "round_to"),
+    [(2, 6, 1), (2, 7, 1), (3, 8, 1), (4, 9, 1), (2, 6, 4), (4, 9, 4)],
+)
 @pytest.mark.parametrize("bias", [False, True])
-def test_branches_are_least_squares(kernel: int, ratio: int, maps: int, bias: bool) -> None:
+def test_branches_are_least_squares(
+    kernel: int, ratio: int, maps: int, round_to: int, bias: bool
+) -> None:
     conv = nn.Conv2d(3, maps, 3, stride=2, padding=1, bias=bias)
-    ghost = GhostModule.from_conv(conv, GhostSpec(ratio, kernel))
+    ghost = GhostModule.from_conv(conv, GhostSpec(ratio, kernel, round_to=round_to))
     source = structured(8, 3, side=15)
     target = conv(source).detach()
     pairing = a_pairing(ghost)

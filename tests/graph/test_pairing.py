@@ -37,14 +37,14 @@ def matchings(maps: tuple[int, ...]) -> Iterator[tuple[tuple[int, int], ...]]:
             yield ((first, other), *pairs)
 
 
-def cheapest_by_enumeration(costs: Costs, ratio: int, groups: int) -> float:
+def cheapest_by_enumeration(costs: Costs, ratio: int, groups: int, round_to: int = 1) -> float:
     """Try every set of intrinsic maps and every way to give them the ghosts.
 
     The module makes ghost k from its intrinsic map k % m, the intrinsic maps stand in the order
     of their groups, and within a group in any order.
     """
     maps = len(costs)
-    size, each = maps // groups, intrinsic_maps(maps, ratio, groups) // groups
+    size, each = maps // groups, intrinsic_maps(maps, ratio, groups, round_to) // groups
     lowest = math.inf
     by_group = [
         itertools.permutations(range(start, start + size), each) for start in range(0, maps, size)
@@ -59,9 +59,9 @@ def cheapest_by_enumeration(costs: Costs, ratio: int, groups: int) -> float:
     return float(lowest)
 
 
-def check_form(found: Pairing, maps: int, ratio: int, groups: int) -> None:
+def check_form(found: Pairing, maps: int, ratio: int, groups: int, round_to: int = 1) -> None:
     """Every position of the module is filled, each group computes its share of its own maps."""
-    wanted = intrinsic_maps(maps, ratio, groups)
+    wanted = intrinsic_maps(maps, ratio, groups, round_to)
     size, each = maps // groups, wanted // groups
 
     assert len(found.intrinsic) == wanted
@@ -184,6 +184,31 @@ def test_each_group_computes_its_own_maps(maps: int, groups: int, ratio: int) ->
     assert found.cost(costs) <= 1.6 * cheapest_by_enumeration(costs, ratio, groups)
 
 
+@pytest.mark.parametrize(
+    ("maps", "ratio", "groups", "round_to"),
+    [
+        (7, 2, 1, 5),
+        (6, 2, 1, 4),
+        (8, 2, 1, 5),
+        (8, 4, 1, 3),
+        (8, 3, 1, 4),
+        (8, 4, 2, 2),
+        (6, 3, 2, 4),
+    ],
+)
+def test_with_more_maps_computed_than_the_ratio_asks_the_choice_is_near_the_cheapest(
+    maps: int, ratio: int, groups: int, round_to: int
+) -> None:
+    """Fewer ghosts than computed maps: some of these make none."""
+    costs = random_costs(maps, 17)
+
+    found = choose(costs, ratio=ratio, groups=groups, round_to=round_to)
+
+    check_form(found, maps, ratio, groups, round_to)
+    lowest = cheapest_by_enumeration(costs, ratio, groups, round_to)
+    assert lowest * (1 - 1e-9) <= found.cost(costs) <= 1.6 * lowest
+
+
 def test_costs_that_are_all_alike_or_nothing_give_some_pairing() -> None:
     for costs in (np.zeros((9, 9)), np.ones((9, 9)), np.full((10, 10), 1e-30)):
         for ratio in (2, 3, 4):
@@ -216,10 +241,13 @@ def test_every_position_is_filled_whatever_the_costs(data: st.DataObject) -> Non
     size = data.draw(st.integers(2, 9))
     ratio = data.draw(st.integers(2, min(5, size)))
     maps = groups * size
+    round_to = data.draw(st.sampled_from([1, 1, 2, 3, 4]))
     if intrinsic_maps(maps, ratio, groups) == maps:
         return
     values = st.one_of(st.just(0.0), st.floats(1e-12, 1e12))
     flat = data.draw(st.lists(values, min_size=maps * maps, max_size=maps * maps))
     costs = np.asarray(flat).reshape(maps, maps)
 
-    check_form(choose(costs, ratio=ratio, groups=groups), maps, ratio, groups)
+    found = choose(costs, ratio=ratio, groups=groups, round_to=round_to)
+
+    check_form(found, maps, ratio, groups, round_to)

@@ -50,7 +50,8 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, GhostSpec, tuple[int, int]
         bias=draw(st.booleans()),
         padding_mode=mode,
     )
-    spec = GhostSpec(ratio, draw(st.sampled_from([1, 3, 5, 7])))
+    kernels, roundings = st.sampled_from([1, 3, 5, 7]), st.sampled_from([1, 1, 2, 4, 16])
+    spec = GhostSpec(ratio, draw(kernels), round_to=draw(roundings))
     size = tuple(least + draw(st.integers(1, 6)) for least in reach)
     return conv, spec, size  # type: ignore[return-value]
 
@@ -80,7 +81,9 @@ def test_a_ghost_module_stands_in_for_any_convolution(part: int) -> None:
 
         assert found.shape == expected.shape
         n, groups = conv.out_channels, conv.groups
-        m = groups * math.ceil(n / (spec.ratio * groups))
+        plain = groups * math.ceil(n / (spec.ratio * groups))
+        fits = (k for k in range(plain, n, groups) if k % spec.round_to == 0)
+        m = next(fits, plain)
         pixels = 2 * math.prod(found.shape[2:])
         primary = pixels * m * conv.in_channels // groups * math.prod(conv.kernel_size)
         cheap = pixels * (n - m) * spec.kernel**2
