@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -135,16 +136,21 @@ def decoded(
     if workers == 0:
         yield from (decoder[job] for job in jobs)
         return
-    loader = DataLoader(
-        decoder,
-        batch_size=None,
-        sampler=_Jobs(jobs),
-        num_workers=min(workers, len(jobs)),
-        collate_fn=_as_it_is,
-        worker_init_fn=_leave_signals,
-        generator=torch.Generator(),  # else it draws from torch's own
-    )
-    yield from loader
+    with warnings.catch_warnings():
+        # how many workers there are was asked for, whatever the cores
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        decoding = iter(
+            DataLoader(
+                decoder,
+                batch_size=None,
+                sampler=_Jobs(jobs),
+                num_workers=min(workers, len(jobs)),
+                collate_fn=_as_it_is,
+                worker_init_fn=_leave_signals,
+                generator=torch.Generator(),  # else it draws from torch's own
+            )
+        )
+    yield from decoding
 
 
 @contextlib.contextmanager
