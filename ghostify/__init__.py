@@ -9,55 +9,73 @@ if TYPE_CHECKING:
     from ghostify.api import Inspection, convert, inspect
     from ghostify.artefact import load, save
     from ghostify.errors import GhostifyError
+    from ghostify.exports import Exported, export
+    from ghostify.frozen import optimize
     from ghostify.graph.rewrite import Conversion, rewrite
     from ghostify.nn.ghost import GhostModule
     from ghostify.plan import Plan
     from ghostify.plan_file import load_plan
+    from ghostify.profiling import Profile, profile
     from ghostify.search.space import SearchSpace, load_space
     from ghostify.spec import GhostSpec
+    from ghostify.timing import Comparison, latency
     from ghostify.train.recipe import Recipe, load_recipe
     from ghostify.training import Trained, evaluate, finetune
 
 __all__ = [
+    "Comparison",
     "Conversion",
+    "Exported",
     "GhostModule",
     "GhostSpec",
     "GhostifyError",
     "Inspection",
     "Plan",
+    "Profile",
     "Recipe",
     "SearchSpace",
     "Trained",
     "convert",
     "evaluate",
+    "export",
     "finetune",
     "inspect",
+    "latency",
     "load",
     "load_plan",
     "load_recipe",
     "load_space",
+    "optimize",
+    "profile",
     "rewrite",
     "save",
 ]
 
 _HOMES = {
+    "Comparison": "ghostify.timing",
     "Conversion": "ghostify.graph.rewrite",
+    "Exported": "ghostify.exports",
     "GhostModule": "ghostify.nn.ghost",
     "GhostSpec": "ghostify.spec",
     "GhostifyError": "ghostify.errors",
     "Inspection": "ghostify.api",
     "Plan": "ghostify.plan",
+    "Profile": "ghostify.profiling",
     "Recipe": "ghostify.train.recipe",
     "SearchSpace": "ghostify.search.space",
     "Trained": "ghostify.training",
     "convert": "ghostify.api",
     "evaluate": "ghostify.training",
+    "export": "ghostify.exports",
     "finetune": "ghostify.training",
     "inspect": "ghostify.api",
+    "latency": "ghostify.timing",
     "load": "ghostify.artefact",
     "load_plan": "ghostify.plan_file",
     "load_recipe": "ghostify.train.recipe",
     "load_space": "ghostify.search.space",
+    "optimize": "ghostify.frozen",
+    "profile": "ghostify.profiling",
     "rewrite": "ghostify.graph.rewrite",
     "save": "ghostify.artefact",
 }

@@ -30,12 +30,13 @@ from ghostify.errors import CountError, InputError, ModelError, PlanError, RuleE
 from ghostify.files import MANIFEST
 from ghostify.fitting import fit_conversion
 from ghostify.graph.calibrate import FitOptions, Progress
-from ghostify.graph.probe import Call, Probe, as_call, check_model, tensors_of
+from ghostify.graph.probe import Call, Probe, as_call, check_model, copy_model, tensors_of
 from ghostify.graph.rewrite import Conversion, rewrite
 from ghostify.graph.sites import Sites, conv_shapes
 from ghostify.graph.verify import verify as verify_conversion
 from ghostify.models import zoo
 from ghostify.models.zoo import Built
+from ghostify.only_faster import Faster, FasterOptions, faster_plan
 from ghostify.plan import Plan
 from ghostify.plan_file import load_plan
 from ghostify.rules import PlanRules, Resolved, Skipped, explain_nothing, follow, resolve
@@ -99,6 +100,7 @@ def convert(
     ratio: int = 2,
     kernel: int = 3,
     cheap: str = "depthwise",
+    round_to: int = 1,
     example: Any = None,
     input_size: tuple[int, ...] | None = None,
     keep: Iterable[str] = (),
@@ -110,6 +112,7 @@ def convert(
     calibration: Iterable[Tensor] | str | None = None,
     fit: FitOptions | None = None,
     calibration_data: Mapping[str, Any] | None = None,
+    only_faster: FasterOptions | str | None = None,
     on_step: Step | None = None,
     on_fit: Progress | None = None,
 ) -> Conversion:
@@ -119,6 +122,8 @@ def convert(
         model: any ``nn.Module``, or a name as in :func:`ghostify.models.zoo.build`.
         ratio: s, output maps per intrinsic map.
         kernel: d, side of the cheap filters.
+        round_to: m, the number of maps computed in full, becomes a multiple of this; 16 suits
+            the vector registers of most processors.
         example: an input, ``(1, C, H, W)``, or a tuple or dict of arguments. Not needed for
             models that carry their input size (timm's, and all that go by name).
         input_size: ``(H, W)`` or ``(C, H, W)`` of a random example, in place of ``example``.
@@ -136,7 +141,11 @@ def convert(
             Without either, the Ghost modules start from random weights.
         fit: how much work goes into that.
         calibration_data: what is known of these images, for the record.
-        on_fit: called with how much of the fit is done, of how much, and what begins now.
+        only_faster: a runtime, such as ``"onnxruntime"``: layers whose Ghost modules are not
+            faster there stay as they are, and so does the network if nothing helps
+            (:func:`ghostify.only_faster.faster_plan`).
+        on_fit: called with how much of the fit, or of the timing, is done, of how much, and
+            what begins now.
 
     Raises:
         GhostifyError: whatever is wrong with the arguments, in one sentence; above all
@@ -144,10 +153,16 @@ def convert(
     """
     step = on_step or _ignore
     if not isinstance(rules, PlanRules):
-        rules = _rules(GhostSpec(ratio, kernel, cheap), keep, rules, convert_all)
+        rules = _rules(GhostSpec(ratio, kernel, cheap, round_to), keep, rules, convert_all)
     built, probe, found = _look(model, example, input_size, rules, plan, seed, step)
     if plan is None:
         refuse_nothing(found)
+    faster = None
+    if only_faster is not None:
+        if not isinstance(only_faster, FasterOptions):
+            only_faster = FasterOptions(only_faster)
+        step(f"timing on {only_faster.runtime}")
+        faster, found = _only_faster(built, probe.call, found, only_faster, on_fit)
     step("putting in Ghost modules")
     conversion = rewrite(
         built.model,
@@ -157,7 +172,9 @@ def convert(
     )
     check_params(conversion.model, found.after.params, model_name=probe.name)
     conversion = dataclasses.replace(conversion, sites=found.sites, after=found.after)
-    if calibration is not None:
+    if faster is not None:
+        conversion = dataclasses.replace(conversion, history=(faster.as_json(),))
+    if calibration is not None and conversion.replaced:
         step("fitting to the original")
         conversion = fit_conversion(
             conversion,
@@ -192,6 +209,7 @@ def inspect(
     ratio: int = 2,
     kernel: int = 3,
     cheap: str = "depthwise",
+    round_to: int = 1,
     example: Any = None,
     input_size: tuple[int, ...] | None = None,
     keep: Iterable[str] = (),
@@ -212,7 +230,7 @@ def inspect(
     """
     step = on_step or _ignore
     if not isinstance(rules, PlanRules):
-        rules = _rules(GhostSpec(ratio, kernel, cheap), keep, rules, convert_all)
+        rules = _rules(GhostSpec(ratio, kernel, cheap, round_to), keep, rules, convert_all)
     _, probe, found = _look(model, example, input_size, rules, plan, seed, step)
     if not opinion:
         return found
@@ -263,6 +281,52 @@ def _look(
         notes=_notes(built, found, counted),
     )
     return built, probe, inspection
+
+
+def _only_faster(
+    built: Built,
+    call: Call,
+    found: Inspection,
+    options: FasterOptions,
+    on_progress: Progress | None,
+) -> tuple[Faster, Inspection]:
+    """Take back what is not faster on a runtime; return what is left of the inspection too."""
+    model = built.model
+    if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+        model = copy_model(model, hooks=False).cpu()
+    faster = faster_plan(
+        model,
+        found.plan,
+        found.sites,
+        _batch(call, options.batch),
+        options,
+        on_progress=on_progress,
+    )
+    reasons = {one.name: one.why for one in faster.dropped}
+    reasons |= {skip.name: skip.reason for skip in found.skipped}
+    layers = tuple(layer for layer in found.layers if layer.name in faster.plan.layers)
+    reduced = dataclasses.replace(
+        found,
+        plan=faster.plan,
+        layers=layers,
+        skipped=tuple(
+            Skipped(site.name, reasons[site.name]) for site in found.sites if site.name in reasons
+        ),
+        after=planned_cost(found.before, layers),
+        notes=(*found.notes, faster.what, *faster.notes),
+    )
+    return faster, reduced
+
+
+def _batch(call: Call, batch: int) -> tuple[Any, ...]:
+    """Return the arguments of a call for so many images."""
+    if call.kwargs:
+        raise InputError("runtimes take networks whose arguments are positional; wrap the network")
+    if batch == 1:
+        return call.map(lambda tensor: tensor.cpu()).args
+    if call.image is None:
+        raise InputError(f"a batch of {batch} needs a network that takes one batch of images")
+    return (call.image[:1].cpu().repeat(batch, 1, 1, 1),)
 
 
 def _ignore(_step: str) -> None:

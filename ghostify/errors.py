@@ -11,6 +11,7 @@ __all__ = [
     "CountError",
     "DataError",
     "DataFileError",
+    "ExportError",
     "GhostifyError",
     "InputError",
     "ModelError",
@@ -19,7 +20,11 @@ __all__ = [
     "PlanError",
     "RecipeError",
     "RuleError",
+    "RuntimeFailedError",
+    "RuntimeMissingError",
+    "RuntimeNotFoundError",
     "SpecError",
+    "TableError",
     "TrainingError",
     "VerificationError",
     "WeightsError",
@@ -100,6 +105,26 @@ class RecipeError(DataFileError):
 
 class TrainingError(GhostifyError, ValueError):
     """A network cannot be trained as was asked, or its training has failed."""
+
+
+class TableError(GhostifyError, ValueError):
+    """A file is no table of latencies, or does not hold what is asked of it."""
+
+
+class ExportError(GhostifyError, RuntimeError):
+    """A network cannot be written in a format, or the file computes something else."""
+
+
+class RuntimeNotFoundError(GhostifyError, LookupError):
+    """No runtime has this name."""
+
+
+class RuntimeMissingError(GhostifyError, ImportError):
+    """A runtime is known, but what it needs is not installed or not there."""
+
+
+class RuntimeFailedError(GhostifyError, RuntimeError):
+    """A runtime cannot take a network, or fails while it runs it."""
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> str:

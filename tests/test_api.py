@@ -11,6 +11,7 @@ from torch import nn
 
 import ghostify
 from ghostify.errors import CountError, InputError, RuleError, SpecError, VerificationError
+from ghostify.graph.calibrate import FitOptions
 from ghostify.models.torchvision_import import import_beside_torchvision
 from ghostify.nn.ghost import GhostModule
 from tests.graph import networks
@@ -54,6 +55,36 @@ def test_costs_are_those_of_one_image_whatever_the_batch() -> None:
     eight = ghostify.inspect(networks.plain(), example=IMAGE.repeat(8, 1, 1, 1))
 
     assert one.before == eight.before
+
+
+def test_a_rounding_reaches_the_modules_the_costs_and_the_artefact(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 24, 3), nn.ReLU(), nn.Conv2d(24, 24, 3), nn.Conv2d(24, 8, 1))
+    conversion = ghostify.convert(model, round_to=16, example=IMAGE)
+    ghostify.save(conversion, tmp_path / "out")
+
+    loaded = ghostify.load(tmp_path / "out", base=model)
+
+    ghosts = [one for one in loaded.modules() if isinstance(one, GhostModule)]
+    assert [ghost.intrinsic_channels for ghost in ghosts] == [16, 4]
+    assert torch.equal(loaded.eval()(IMAGE), conversion.model.eval()(IMAGE))
+    assert "(m to 16)" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_a_rounded_conversion_can_be_fitted() -> None:
+    """With m = 16 of 24 maps, the ghosts are 8: fewer than the maps that are computed."""
+    model = nn.Sequential(nn.Conv2d(3, 24, 3), nn.BatchNorm2d(24), nn.ReLU(), nn.Conv2d(24, 24, 3))
+    images = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    conversion = ghostify.convert(
+        model.eval(),
+        round_to=16,
+        convert_all=True,
+        example=IMAGE,
+        calibration=[images],
+        fit=FitOptions(block_steps=0, joint_steps=0),
+    )
+
+    assert [layer["error"] < 1 for layer in conversion.history[-1]["layers"]] == [True, True]
 
 
 def test_nothing_to_convert_is_an_error_that_says_why() -> None:

@@ -14,9 +14,17 @@ from typing import Annotated
 
 import typer
 
-from ghostify.cli import interrupt, training_commands
+from ghostify.cli import export_command, interrupt, timing_commands, training_commands
 from ghostify.cli.common_options import Json, Model, ModelArg, Pretrained, Quiet, Seed, Weights
 from ghostify.cli.data_options import Crop, Interpolation, Mean, Resize, Split, Std, Workers
+from ghostify.cli.faster_options import (
+    Batch,
+    Margin,
+    OnlyFaster,
+    Table,
+    Threads,
+    read_faster,
+)
 from ghostify.cli.fit_options import (
     BlockSteps,
     Calibrate,
@@ -42,6 +50,12 @@ app = typer.Typer(
 
 Ratio = Annotated[int, typer.Option("--s", "--ratio", help="Output maps per intrinsic map.")]
 Kernel = Annotated[int, typer.Option("--d", "--kernel", help="Side of the cheap filters, odd.")]
+RoundTo = Annotated[
+    int,
+    typer.Option(
+        metavar="R", help="Round the intrinsic maps up to a multiple, such as 16: faster."
+    ),
+]
 Keep = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="Leave these layers alone, such as 'head.*'. Repeatable."),
@@ -90,6 +104,7 @@ def convert(
     ] = None,
     s: Ratio = 2,
     d: Kernel = 3,
+    round_to: RoundTo = 1,
     keep: Keep = None,
     set_: Set = None,
     all_: All = False,
@@ -111,6 +126,11 @@ def convert(
     interpolation: Interpolation = None,
     workers: Workers = 0,
     original: KeepOriginal = True,
+    only_faster: OnlyFaster = None,
+    margin: Margin = 2.0,
+    threads: Threads = 1,
+    batch: Batch = 1,
+    table: Table = None,
     verify: Annotated[
         bool, typer.Option(help="Run the result: shapes, finite values, gradients.")
     ] = True,
@@ -125,13 +145,16 @@ def convert(
 
     Without -o nothing is written.
     """
-    request, fit = _request(context), read_fit_request(context.params, given=_given(context))
+    request, given = _request(context), _given(context)
+    fit = read_fit_request(context.params, given=given)
+    faster = read_faster(context.params, given=given)
     with interrupt.deferred():
         from ghostify.cli.convert import run
 
     return run(
         request,
         fit=fit,
+        faster=faster,
         keep_original=original,
         output=output,
         verify=verify,
@@ -148,6 +171,7 @@ def inspect(
     model: Model,
     s: Ratio = 2,
     d: Kernel = 3,
+    round_to: RoundTo = 1,
     keep: Keep = None,
     set_: Set = None,
     all_: All = False,
@@ -168,7 +192,9 @@ def inspect(
     return run(_request(context), thop=thop, as_json=json, quiet=quiet)
 
 
+app.add_typer(timing_commands.app)
 app.add_typer(training_commands.app)
+app.add_typer(export_command.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ghostify.api import convert as convert_model
@@ -10,6 +10,7 @@ from ghostify.api import refuse_nothing
 from ghostify.artefact import save
 from ghostify.cli import render
 from ghostify.cli.calibration import read_calibration, with_images
+from ghostify.cli.faster_options import FasterRequest
 from ghostify.cli.fit_options import FitRequest
 from ghostify.cli.inspect import look, show
 from ghostify.cli.models import open_requested
@@ -18,6 +19,8 @@ from ghostify.cli.progress import Steps
 from ghostify.files import check_output
 from ghostify.graph.rewrite import Conversion
 from ghostify.models.zoo import Built
+from ghostify.only_faster import FasterOptions
+from ghostify.summary import ONLY_FASTER
 
 __all__ = ["run"]
 
@@ -26,6 +29,7 @@ def run(
     request: Request,
     *,
     fit: FitRequest | None = None,
+    faster: FasterRequest | None = None,
     keep_original: bool = True,
     output: Path | None,
     verify: bool,
@@ -38,8 +42,8 @@ def run(
     if output is not None:
         check_output(output, force=force)
     if dry_run:
-        return _dry_run(request, as_json=as_json, quiet=quiet)
-    total = 3 + 2 * verify + (output is not None) + 2 * (fit is not None)
+        return _dry_run(request, faster, as_json=as_json, quiet=quiet)
+    total = 3 + 2 * verify + (output is not None) + 2 * (fit is not None) + (faster is not None)
     with Steps(total, quiet=quiet or as_json) as step:
         built = open_requested(request, step)
         calibration = None
@@ -56,6 +60,7 @@ def run(
             calibration=None if calibration is None else calibration.images,
             calibration_data=None if calibration is None else calibration.data,
             fit=None if calibration is None else calibration.options,
+            only_faster=None if faster is None else FasterOptions(**asdict(faster)),
             on_step=step,
             on_fit=step.detail,
         )
@@ -69,7 +74,10 @@ def run(
         artefact = None if output is None else str(output)
         found = render.as_json(request.model, conversion)
         if calibration is not None:
-            found["fit"] = conversion.history[-1]
+            fits = [one for one in conversion.history if one.get("kind") == "fit"]
+            found["fit"] = fits[-1] if fits else None
+        if faster is not None:
+            found["only_faster"] = conversion.history[0]
         render.print_json(found | {"artefact": artefact})
     elif not quiet:
         _show(conversion, output, verified=verify)
@@ -88,7 +96,7 @@ def _with_original(
     return conversion
 
 
-def _dry_run(request: Request, *, as_json: bool, quiet: bool) -> int:
+def _dry_run(request: Request, faster: FasterRequest | None, *, as_json: bool, quiet: bool) -> int:
     found = look(request, opinion=False, quiet=quiet or as_json)
     if request.plan is None:
         refuse_nothing(found)
@@ -97,6 +105,8 @@ def _dry_run(request: Request, *, as_json: bool, quiet: bool) -> int:
     elif not quiet:
         show(found)
         render.notes(["dry run: nothing was converted or written"])
+        if faster is not None:
+            render.notes([f"what is faster on {faster.runtime} is measured only in earnest"])
     return 0
 
 
@@ -104,7 +114,8 @@ def _show(conversion: Conversion, output: Path | None, *, verified: bool) -> Non
     render.overview(conversion.plan.model, conversion)
     done = "verified: shapes, finite values, a gradient for every new parameter"
     notes = [*conversion.notes, done if verified else "not verified"]
-    if not conversion.history:
+    fitted = any(entry.get("kind") != ONLY_FASTER for entry in conversion.history)
+    if conversion.replaced and not fitted:
         notes.append(
             "the Ghost modules start from random weights: train the network before use, or fit "
             "them to trained ones by --calibrate"

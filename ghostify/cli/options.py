@@ -24,7 +24,14 @@ __all__ = [
     "read_request",
 ]
 
-_RULE_FLAGS = {"s": "--s", "d": "--d", "keep": "--keep", "set_": "--set", "all_": "--all"}
+_RULE_FLAGS = {
+    "s": "--s",
+    "d": "--d",
+    "round_to": "--round-to",
+    "keep": "--keep",
+    "set_": "--set",
+    "all_": "--all",
+}
 _SIZE = re.compile(r"\d{1,9}(x\d{1,9}){0,2}", re.ASCII)
 
 
@@ -70,7 +77,7 @@ def read_request(params: Mapping[str, Any], *, given: Collection[str]) -> Reques
         )
     if params["weights"] is not None and params["pretrained"]:
         raise UsageError("--weights and --pretrained exclude each other; leave one out")
-    spec = GhostSpec(params["s"], params["d"])
+    spec = GhostSpec(params["s"], params["d"], round_to=params["round_to"])
     rules = parse_rules(params["keep"] or (), params["set_"] or (), spec)
     return Request(
         model=params["model"],

@@ -134,6 +134,7 @@ def as_json(model: str, found: Inspection | Conversion) -> dict[str, Any]:
         "after": after.as_json(),
         "replaced": [
             {"name": layer.name, "ratio": layer.spec.ratio, "kernel": layer.spec.kernel}
+            | ({"round_to": layer.spec.round_to} if layer.spec.round_to != 1 else {})
             for layer in found.layers
         ],
         "skipped": [{"name": skip.name, "reason": skip.reason} for skip in found.skipped],

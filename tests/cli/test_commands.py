@@ -35,6 +35,15 @@ def test_convert_prints_one_json_object(ghostify: Command, tmp_path: Path) -> No
     assert package.load(value["artefact"])
 
 
+def test_round_to_is_for_all_layers_and_set_may_differ(ghostify: Command) -> None:
+    run = ghostify("inspect", "vgg16_cifar", "--round-to", 16, "--set", "features.3=r1", "--json")
+
+    replaced = json.loads(run.out)["replaced"]
+    assert replaced[0] == {"name": "features.3", "ratio": 2, "kernel": 3}
+    assert replaced[1] == {"name": "features.7", "ratio": 2, "kernel": 3, "round_to": 16}
+    assert ghostify("inspect", "vgg16_cifar", "--round-to", 0).code == 1
+
+
 def test_inspect_prints_the_same_without_artefact(ghostify: Command) -> None:
     value = json.loads(ghostify("inspect", "resnet20_cifar", "--json").out)
 
