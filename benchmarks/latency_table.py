@@ -96,13 +96,13 @@ def _predicted(
     tests = [_random_plan(specs, seed) for seed in range(count)]
     times.measure(known, rounds=options.rounds, on_progress=told)
     measured = times.measure(tests, rounds=options.rounds, on_progress=told)
+    original = times.measure([Plan.empty()])[0].ms
     plain = [times.predict(plan) for plan in tests]
     correction = times.calibrate(known)
-    original = times.measure([Plan.empty()])[0].ms
     rows = []
     for plan, one, summed in zip(tests, measured, plain, strict=True):
         real = original * one.ms / one.original_ms
-        expected = times.predict(plan)
+        expected = correction.apply(summed)
         rows.append(
             {
                 "ghosts": len(plan),
