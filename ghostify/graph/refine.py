@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,8 @@ def refine(
     parameters = list(_parameters(row, model))
     names = tuple(name for one in row for name in one.layers)
 
-    def loss_of(state: State, chosen: int | None) -> Tensor | None:
-        if targets is not None and chosen is not None:
+    def loss_of(state: State, chosen: int) -> Tensor | None:
+        if targets is not None:
             aims = [states[chosen] for states in targets]
         else:
             assert teacher is not None
@@ -75,9 +76,8 @@ def refine(
     def judged() -> float:
         with torch.no_grad():
             losses = [loss_of(inputs[number], number) for number in back]
-        return float(torch.stack([one for one in losses if one is not None] or [dead]).mean())
+        return statistics.fmean([float(one) for one in losses if one is not None] or [0.0])
 
-    dead = torch.tensor(0.0)
     back, used = _held_back(len(inputs))
     before = [parameter.detach().clone() for parameter in parameters]
     first = judged()
