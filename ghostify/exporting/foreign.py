@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from ghostify.errors import ExportError, RuntimeMissingError
-from ghostify.exporting.program import capture, layer_with, quiet
+from ghostify.exporting.program import capture, layer_with, quiet, refuse_bfloat16
 
-__all__ = ["WORKERS", "Foreign", "ask"]
+__all__ = ["WORKERS", "Foreign", "ForeignFormat", "ask"]
 
 WORKERS = Path(__file__).parent / "workers"
 """The programs that the other interpreters run."""
@@ -142,6 +142,50 @@ class Foreign:
         with tempfile.TemporaryDirectory(prefix="ghostify-") as folder:
             answer = ask(self, Path(folder), do="describe", file=str(file.resolve()))
             return dict(answer["metadata"])
+
+
+class ForeignFormat:
+    """A format that is written and run by such a package: its place among the others."""
+
+    name: str
+    suffix: str
+    place: Foreign
+    largest_batch: int | None = None  # of a dynamic batch
+
+    @property
+    def passes(self) -> str:
+        return self.name
+
+    def missing(self) -> str | None:
+        return self.place.missing()
+
+    def versions(self) -> Mapping[str, str]:
+        return self.place.versions()
+
+    def write(
+        self,
+        model: nn.Module,
+        example: Sequence[Tensor],
+        file: Path,
+        *,
+        dynamic_batch: bool = False,
+        metadata: Mapping[str, str] = {},
+    ) -> None:
+        refuse_bfloat16(self.place.title, model, example)
+        self.place.convert(
+            model,
+            example,
+            file,
+            dynamic_batch=dynamic_batch,
+            largest_batch=self.largest_batch,
+            metadata=metadata,
+        )
+
+    def run(self, file: Path, inputs: Sequence[Sequence[Tensor]]) -> tuple[tuple[Tensor, ...], ...]:
+        return self.place.run(file, inputs)
+
+    def metadata(self, file: Path) -> Mapping[str, str]:
+        return self.place.describe(file)
 
 
 class _WorkerError(ExportError):

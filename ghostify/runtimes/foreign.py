@@ -18,10 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ghostify.errors import ExportError, RuntimeFailedError
-from ghostify.exporting.executorch import EXECUTORCH
 from ghostify.exporting.executorch import ExecuTorch as ExecuTorchFormat
-from ghostify.exporting.foreign import Foreign
-from ghostify.exporting.litert import LITERT
+from ghostify.exporting.foreign import Foreign, ForeignFormat
 from ghostify.exporting.litert import LiteRt as LiteRtFormat
 from ghostify.runtimes.base import (
     Session,
@@ -36,19 +34,21 @@ __all__ = ["ExecuTorch", "LiteRt"]
 _WORKER = Path(__file__).parent / "workers" / "serve.py"
 
 
-class LiteRt:
-    """LiteRT (TensorFlow Lite as it was called) on the CPU, with XNNPACK."""
+class _ForeignRuntime:
+    """A runtime that runs what one of the foreign formats writes."""
 
-    name = "litert"
-    place: Foreign = LITERT
-    package = "ai-edge-litert"
-    format: LiteRtFormat | ExecuTorchFormat = LiteRtFormat()
+    package: str  # whose version counts
+    format: ForeignFormat
+
+    @property
+    def name(self) -> str:
+        return self.format.name
 
     def missing(self) -> str | None:
-        return self.place.missing()
+        return self.format.missing()
 
     def version(self) -> str:
-        return self.place.versions().get(self.package, "unknown")
+        return self.format.versions().get(self.package, "unknown")
 
     def device(self) -> str:
         return "cpu"
@@ -64,17 +64,22 @@ class LiteRt:
                 self.format.write(inference_copy(model).cpu(), inputs, file)
             except ExportError as error:
                 raise RuntimeFailedError(f"{self.name} cannot take the network: {error}") from error
-            return _Session(self.name, self.place, file, inputs, threads, folder)
+            return _Session(self.name, self.format.place, file, inputs, threads, folder)
         except BaseException:
             folder.cleanup()
             raise
 
 
-class ExecuTorch(LiteRt):
+class LiteRt(_ForeignRuntime):
+    """LiteRT (TensorFlow Lite as it was called) on the CPU, with XNNPACK."""
+
+    package = "ai-edge-litert"
+    format = LiteRtFormat()
+
+
+class ExecuTorch(_ForeignRuntime):
     """ExecuTorch on the CPU, with XNNPACK."""
 
-    name = "executorch"
-    place = EXECUTORCH
     package = "executorch"
     format = ExecuTorchFormat()
 
