@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,7 @@ def profile(
     runs: int = 20,
     rounds: int = 15,
     pretrained: bool = False,
+    model_args: Mapping[str, Any] | None = None,
     seed: int = 0,
     on_step: Step | None = None,
 ) -> Profile:
@@ -115,6 +116,7 @@ def profile(
             a conversion was made from, if it was.
         runs: of which times are averaged.
         rounds: of the measurement without a profiler.
+        model_args: for the functions that make the networks which go by a name.
 
     Raises:
         GhostifyError: as :func:`ghostify.latency`; also a runtime that cannot tell layers
@@ -134,6 +136,7 @@ def profile(
         "batch": batch,
         "example": example,
         "pretrained": pretrained,
+        "model_args": model_args,
         "seed": seed,
         "on_step": step,
     }

@@ -105,6 +105,7 @@ def latency(
     rounds: int = 25,
     seconds: float | None = None,
     pretrained: bool = False,
+    model_args: Mapping[str, Any] | None = None,
     seed: int = 0,
     on_step: Step | None = None,
     on_round: OnRound | None = None,
@@ -124,6 +125,7 @@ def latency(
         rounds: values of which the median is taken.
         seconds: time for each runtime, in place of all the rounds.
         pretrained: take the libraries' own trained weights.
+        model_args: for the functions that make the networks which go by a name.
         seed: of random weights.
 
     Raises:
@@ -137,6 +139,8 @@ def latency(
         raise InputError("no runtime is named; name one, such as torch")
     if not models:
         raise InputError("no network is named; name at least one")
+    if model_args and not any(_by_name(model) for model in models):
+        raise InputError("model arguments are for networks that go by a name; here is none")
     adapters = [find_runtime(name) for name in names]
     subjects = [
         subject_of(
@@ -145,6 +149,7 @@ def latency(
             example=example,
             input_size=input_size,
             pretrained=pretrained,
+            model_args=model_args,
             seed=seed,
             on_step=step,
         )
@@ -184,6 +189,7 @@ def subject_of(
     example: Any = None,
     input_size: tuple[int, ...] | None = None,
     pretrained: bool = False,
+    model_args: Mapping[str, Any] | None = None,
     seed: int = 0,
     on_step: Step | None = None,
 ) -> Subject:
@@ -194,8 +200,14 @@ def subject_of(
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise InputError(f"batch is a whole number from 1 on (got {batch!r})")
-    library = pretrained and not (isinstance(model, str | Path) and Path(model).is_dir())
-    source = open_source(model, on_step or _ignore, pretrained=library, seed=seed)
+    by_name = _by_name(model)
+    source = open_source(
+        model,
+        on_step or _ignore,
+        pretrained=pretrained and by_name,
+        model_args=model_args if by_name else None,
+        seed=seed,
+    )
     built = source.built
     name = str(model) if isinstance(model, str | Path) else built.origin.name.rpartition(".")[2]
     network = inference_copy(built.model)
@@ -327,6 +339,11 @@ def _inputs(
     if weight is None:
         return inputs
     return tuple(tensor.to(weight.device, weight.dtype) for tensor in inputs)
+
+
+def _by_name(model: Network) -> bool:
+    """Tell whether a network is one that a function makes, and no artefact."""
+    return isinstance(model, str | Path) and not Path(model).is_dir()
 
 
 def _macs(probe: Probe) -> int | None:

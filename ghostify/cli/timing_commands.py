@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from ghostify.cli import interrupt
-from ghostify.cli.common_options import Json, Model, Pretrained, Quiet, Seed
-from ghostify.cli.options import UsageError, parse_input_size
+from ghostify.cli.common_options import Json, Model, ModelArg, Pretrained, Quiet, Seed
+from ghostify.cli.options import UsageError, parse_input_size, parse_model_args
 
 __all__ = ["app"]
 
@@ -62,6 +62,7 @@ def latency(
     ] = None,
     optimize: Optimize = True,
     pretrained: Pretrained = False,
+    model_arg: ModelArg = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -69,6 +70,7 @@ def latency(
     """Measure networks side by side, in turns, on one runtime after the other."""
     runtimes = _names(runtime or ["torch"])
     size = parse_input_size(input_size)
+    arguments = parse_model_args(model_arg or ())
     if seconds is not None and not 0 < seconds < float("inf"):
         raise UsageError(f"--seconds is a number above 0 (got {seconds:g})")
     with interrupt.deferred():
@@ -84,6 +86,7 @@ def latency(
         seconds=seconds,
         optimize=optimize,
         pretrained=pretrained,
+        model_args=arguments,
         seed=seed,
         as_json=json,
         quiet=quiet,
@@ -110,12 +113,14 @@ def profile(
     ] = 20,
     optimize: Optimize = True,
     pretrained: Pretrained = False,
+    model_arg: ModelArg = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Show where a network's time goes, layer by layer."""
     size = parse_input_size(input_size)
+    arguments = parse_model_args(model_arg or ())
     with interrupt.deferred():
         from ghostify.cli.profile import run
 
@@ -129,6 +134,7 @@ def profile(
         runs=runs,
         optimize=optimize,
         pretrained=pretrained,
+        model_args=arguments,
         seed=seed,
         as_json=json,
         quiet=quiet,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import ghostify as package
 from ghostify import runtimes
 from ghostify.errors import GhostifyError, RuntimeFailedError
+from ghostify.models.resnet import resnet20_cifar
 from ghostify.runtimes import RUNTIMES
 from ghostify.runtimes.base import as_outputs, inference_copy
 
@@ -248,6 +249,32 @@ def test_impossible_arguments(settings: dict[str, Any], message: str) -> None:
         package.latency("resnet20_cifar", **settings)
 
     assert str(caught.value) == message
+
+
+def test_model_arguments_reach_the_networks_that_go_by_a_name(
+    ghostify: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "_adapter", lambda _name: Counting())
+
+    run = ghostify(
+        "latency",
+        "resnet20_cifar",
+        "--model-arg",
+        "num_classes=100",
+        "--no-optimize",
+        *TINY,
+        "--json",
+    )
+
+    expected = sum(one.numel() for one in resnet20_cifar(num_classes=100).parameters()) / 1e3
+    assert json.loads(run.out)[0]["median_ms"] == pytest.approx(expected)
+
+
+def test_model_arguments_without_such_a_network_are_refused() -> None:
+    with pytest.raises(GhostifyError) as caught:
+        package.latency(network(), model_args={"width": 2}, example=torch.randn(1, 3, 8, 8))
+
+    assert str(caught.value) == "model arguments are for networks that go by a name; here is none"
 
 
 def test_help_does_not_import_torch() -> None:
