@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from ghostify.cheap import CHEAP_COSTS
 from ghostify.cost.closed_form import ghost_macs
 from ghostify.errors import PlanError, RuleError, nearest
 from ghostify.plan import Plan
-from ghostify.spec import ConvSite, GhostSpec
+from ghostify.spec import ConvSite, GhostSpec, LayerSpec, PruneSpec
 
 __all__ = ["NARROW", "PlanRules", "Resolved", "Skipped", "explain_nothing", "follow", "resolve"]
 
@@ -55,7 +56,7 @@ class Skipped:
 class Resolved:
     """What rules come to on one network: settings by name, and the layers that stay."""
 
-    layers: dict[str, GhostSpec]
+    layers: dict[str, LayerSpec]
     skipped: tuple[Skipped, ...]
 
 
@@ -84,15 +85,20 @@ def resolve(rules: PlanRules, sites: Sequence[ConvSite]) -> Resolved:
 def follow(plan: Plan, sites: Sequence[ConvSite]) -> Resolved:
     """Apply a plan of explicit names to the convolutions of a network.
 
+    Whether maps can be removed takes more than a site tells, and is not checked here.
+
     Raises:
         PlanError: the plan asks for what is impossible.
     """
-    layers: dict[str, GhostSpec] = {}
+    layers: dict[str, LayerSpec] = {}
     skipped: list[Skipped] = []
     for site in sites:
         spec = plan.layers.get(site.name)
         if spec is None:
             skipped.append(Skipped(site.name, site.reason or "not in the plan"))
+            continue
+        if isinstance(spec, PruneSpec):
+            layers[site.name] = spec
             continue
         impossible = site.reason or _why_impossible(site, spec)
         if impossible:
@@ -129,7 +135,7 @@ def _keep_ties(
                     reason = f"shares its weight with {partner}, which is not treated alike"
                     skipped.append(Skipped(name, reason))
     order = {site.name: place for place, site in enumerate(sites)}
-    return Resolved(layers, tuple(sorted(skipped, key=lambda skip: order[skip.name])))
+    return Resolved({**layers}, tuple(sorted(skipped, key=lambda skip: order[skip.name])))
 
 
 def _may_be_first(site: ConvSite) -> bool:
@@ -205,6 +211,10 @@ def _why_impossible(site: ConvSite, spec: GhostSpec) -> str:
         return f"{maps}, fewer than the ratio {spec.ratio}"
     if spec.intrinsic_maps(site.out_channels, site.groups) == site.out_channels:
         return f"its {site.groups} groups need all {site.out_channels} maps: no ghost is left"
+    reach = spec.kernel // 2
+    if CHEAP_COSTS[spec.cheap].moves and site.out_size and min(site.out_size) <= reach:
+        size = "x".join(map(str, site.out_size))
+        return f"its maps of {size} are too small to be moved by {reach}"
     return ""
 
 

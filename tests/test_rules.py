@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ghostify.errors import PlanError, RuleError
@@ -177,3 +179,14 @@ def test_a_plan_leaves_the_rest_and_says_so() -> None:
 
     assert set(found.layers) == {"stem"}
     assert found.skipped[0].reason == "not in the plan"
+
+
+def test_maps_that_are_too_small_to_be_moved_stay() -> None:
+    small = replace(BODY, out_size=(1, 1))
+    rules = PlanRules(GhostSpec(2, 3, "shift"))
+
+    found = resolve(rules, [STEM, small])
+
+    assert found.skipped[-1].reason == "its maps of 1x1 are too small to be moved by 1"
+    assert "body.0.conv" in resolve(rules, [STEM, replace(BODY, out_size=(2, 2))]).layers
+    assert "body.0.conv" in resolve(PlanRules(GhostSpec(2, 3, "blur")), [STEM, small]).layers

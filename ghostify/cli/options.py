@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ghostify.cheap import check_sides
 from ghostify.errors import SpecError
 from ghostify.rules import PlanRules
 from ghostify.spec import GhostSpec
@@ -27,11 +28,13 @@ __all__ = [
 _RULE_FLAGS = {
     "s": "--s",
     "d": "--d",
+    "cheap": "--cheap",
     "round_to": "--round-to",
     "keep": "--keep",
     "set_": "--set",
     "all_": "--all",
 }
+_SIDES = re.compile(r"-?\d{1,99}(\+-?\d{1,99})*", re.ASCII)
 _SIZE = re.compile(r"\d{1,9}(x\d{1,9}){0,2}", re.ASCII)
 
 
@@ -77,7 +80,7 @@ def read_request(params: Mapping[str, Any], *, given: Collection[str]) -> Reques
         )
     if params["weights"] is not None and params["pretrained"]:
         raise UsageError("--weights and --pretrained exclude each other; leave one out")
-    spec = GhostSpec(params["s"], params["d"], round_to=params["round_to"])
+    spec = _read_spec(params, given=given)
     rules = parse_rules(params["keep"] or (), params["set_"] or (), spec)
     return Request(
         model=params["model"],
@@ -89,6 +92,20 @@ def read_request(params: Mapping[str, Any], *, given: Collection[str]) -> Reques
         model_args=parse_model_args(params["model_arg"] or ()),
         seed=params["seed"],
     )
+
+
+def _read_spec(params: Mapping[str, Any], *, given: Collection[str]) -> GhostSpec:
+    """Read the settings of most layers: ``--s``, ``--d`` (also ``1+3``), ``--cheap``, ..."""
+    if not _SIDES.fullmatch(params["d"]):
+        raise UsageError(
+            f"--d is written 3, or 1+3 for kernels of several sides (got {params['d']!r})"
+        )
+    sides = tuple(sorted(map(int, params["d"].split("+"))))
+    size = {"kernel": sides[0]} if len(sides) == 1 else {"mixed": sides}
+    spec = GhostSpec(params["s"], cheap=params["cheap"], round_to=params["round_to"], **size)
+    if "d" in given:
+        check_sides(spec.cheap, sides)
+    return spec
 
 
 def parse_rules(

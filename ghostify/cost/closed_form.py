@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ghostify.cost.budget import Cost
-from ghostify.spec import ConvSite, GhostSpec
+from ghostify.spec import ConvSite, GhostSpec, LayerSpec
 
 __all__ = [
     "LayerCost",
@@ -25,23 +25,27 @@ def ghost_macs(site: ConvSite, spec: GhostSpec) -> int:
     Exact for every n: m = ceil(n / s) intrinsic maps (rounded up if the spec says so)
     and n - m ghosts.
     """
-    return site.pixels * _weights(site, spec)
+    return site.pixels * _taps(site, spec)
 
 
 def ghost_params(site: ConvSite, spec: GhostSpec) -> int:
     """Parameters of the Ghost module in place of ``site`` (GhostNet eq. 5, denominator).
 
     The original's biases stay, one for each output map; further parameters of a subclass,
-    such as a gain for each map, are kept for the intrinsic maps.
+    such as a gain for each map, are kept for the intrinsic maps. Fixed filters count as
+    multiply-adds, but only what is learned of them counts here.
     """
-    intrinsic = spec.intrinsic_maps(site.out_channels, site.groups)
-    extra = site.extra_params * intrinsic // site.out_channels
-    return _weights(site, spec) + site.out_channels * site.bias + extra + site.fixed_params
+    maps = site.out_channels
+    intrinsic = spec.intrinsic_maps(maps, site.groups)
+    weights = intrinsic * site.weights_per_map + spec.ghost_weights(maps - intrinsic, intrinsic)
+    offsets = maps if site.bias else (maps - intrinsic) * spec.own_offsets
+    extra = site.extra_params * intrinsic // maps
+    return weights + offsets + extra + site.fixed_params
 
 
 def macs_ratio(site: ConvSite, spec: GhostSpec) -> float:
     """Return how many times fewer multiply-adds the Ghost module takes (eq. 4, exact)."""
-    return site.out_channels * site.weights_per_map / _weights(site, spec)
+    return site.out_channels * site.weights_per_map / _taps(site, spec)
 
 
 def paper_ratio(site: ConvSite, spec: GhostSpec) -> float:
@@ -55,7 +59,7 @@ class LayerCost:
     """One converted layer before and after; a tied layer's parameters are another's."""
 
     name: str
-    spec: GhostSpec
+    spec: LayerSpec
     tied: bool
     before: Cost
     after: Cost
@@ -92,7 +96,8 @@ def planned_cost(before: Cost, layers: Iterable[LayerCost]) -> Cost:
     )
 
 
-def _weights(site: ConvSite, spec: GhostSpec) -> int:
-    """Weights of the Ghost module, which are also its multiply-adds per pixel."""
+def _taps(site: ConvSite, spec: GhostSpec) -> int:
+    """Multiply-adds of the Ghost module per pixel."""
     intrinsic = spec.intrinsic_maps(site.out_channels, site.groups)
-    return intrinsic * site.weights_per_map + (site.out_channels - intrinsic) * spec.taps
+    ghosts = spec.ghost_taps(site.out_channels - intrinsic, intrinsic)
+    return intrinsic * site.weights_per_map + ghosts

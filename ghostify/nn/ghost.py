@@ -3,101 +3,20 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ghostify.errors import SpecError
+from ghostify.nn.cheap import build_branch, draw_weights
+from ghostify.nn.join import HOOKS, join_lean, joins_lean
 from ghostify.spec import GhostSpec
 
-__all__ = [
-    "CHEAP_OPERATIONS",
-    "HOOKS",
-    "ChannelScale",
-    "GhostModule",
-    "depthwise",
-    "kept_maps",
-    "slim",
-]
+__all__ = ["HOOKS", "GhostModule", "kept_maps", "slim"]
 
 _Size = int | tuple[int, int]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-
-HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
-"""Where a module keeps its hooks."""
-
-
-class CheapOperation(Protocol):
-    """Builds one branch that turns ``channels`` intrinsic maps into as many ghosts."""
-
-    def __call__(
-        self, channels: int, kernel: int, *, bias: bool, device: Any, dtype: Any
-    ) -> nn.Module: ...
-
-
-class ChannelScale(nn.Module):
-    """Multiply every map by a number of its own: the 1x1 depthwise convolution, without one.
-
-    Runtimes have slow paths for 1x1 depthwise convolutions; a multiplication has none.
-    ``(N, C, H, W)`` or ``(C, H, W)`` in, the same out. The weight keeps the shape
-    ``(C, 1, 1, 1)`` of the convolution that it stands for.
-    """
-
-    def __init__(
-        self, channels: int, *, bias: bool = False, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__()
-        self.in_channels = channels
-        self.weight = nn.Parameter(torch.ones(channels, 1, 1, 1, device=device, dtype=dtype))
-        shape = torch.zeros(channels, device=device, dtype=dtype)
-        self.bias = nn.Parameter(shape) if bias else None
-
-    def forward(self, maps: Tensor) -> Tensor:
-        # The casts keep the maps' precision under autocast, which leaves products alone.
-        scaled = maps * self.weight.view(-1, 1, 1).to(maps.dtype)
-        if self.bias is None:
-            return scaled
-        return scaled + self.bias.view(-1, 1, 1).to(maps.dtype)
-
-    def extra_repr(self) -> str:
-        return f"{self.in_channels}, bias={self.bias is not None}"
-
-
-def depthwise(
-    channels: int, kernel: int, *, bias: bool = False, device: Any = None, dtype: Any = None
-) -> nn.Module:
-    """Build one d x d linear filter per map (GhostNet, sec. 3.1); d = 1 is a multiplication.
-
-    The weights hold nothing yet: :meth:`GhostModule.reset_parameters` draws them.
-    """
-    if kernel == 1:
-        return ChannelScale(channels, bias=bias, device=device, dtype=dtype)
-    return nn.utils.skip_init(  # type: ignore[no-any-return]
-        nn.Conv2d,
-        channels,
-        channels,
-        kernel,
-        padding=kernel // 2,
-        groups=channels,
-        bias=bias,
-        device=device,
-        dtype=dtype,
-    )
-
-
-CHEAP_OPERATIONS: dict[str, CheapOperation] = {
-    "depthwise": depthwise,
-}
-"""Cheap operations by name; their cost is in :data:`ghostify.spec.CHEAP_TAPS`."""
 
 
 class GhostModule(nn.Module):
@@ -105,19 +24,23 @@ class GhostModule(nn.Module):
 
     ``(N, C, H, W)`` or ``(C, H, W)`` in; out the shape that ``nn.Conv2d`` with the same
     arguments gives. The primary convolution has all settings of the original one; the
-    cheap branches are plain d x d depthwise filters of stride 1 (dilation belongs to the
-    primary convolution only). There are s - 1 branches of m maps each; the last reads only
-    as many maps as are missing, so every parameter has a part in the output. Where m is
-    rounded up, fewer maps are missing, and fewer branches may do.
+    cheap branches are d x d filters of stride 1, map by map (dilation belongs to the
+    primary convolution only), by default learned ones. There are s - 1 branches of m maps
+    each; the last reads only as many maps as are missing, so every parameter has a part in the
+    output. Where m is rounded up, fewer maps are missing, and fewer branches may do.
     No batch norm and no activation inside: the network's own follow the concatenation.
+
+    In training, maps are kept once where that changes nothing (:mod:`ghostify.nn.join`);
+    ``lean = False`` keeps the intrinsic ones twice, which takes a little less time.
 
     Deviation from eq. 3: the maps are ordered by branch, ``[y_1s .. y_ms, y_11 .. y_m1, ...]``.
 
     Args:
         ratio: s, output maps per intrinsic map, at most ``out_channels``.
         kernel: d, side of the cheap filters, odd.
-        cheap: name in :data:`CHEAP_OPERATIONS`.
+        cheap: name in :data:`ghostify.nn.cheap.CHEAP_OPERATIONS`.
         round_to: m is rounded up to a multiple of this (:func:`ghostify.spec.intrinsic_maps`).
+        mixed: sides of the filters where there are several; ``kernel`` is the largest of them.
 
     Raises:
         SpecError: an impossible ratio or kernel, or groups that leave no ghost to make.
@@ -141,10 +64,11 @@ class GhostModule(nn.Module):
         kernel: int = 3,
         cheap: str = "depthwise",
         round_to: int = 1,
+        mixed: tuple[int, ...] = (),
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        spec = GhostSpec(ratio, kernel, cheap, round_to)
+        spec = GhostSpec(ratio, kernel, cheap, round_to, mixed)
         primary = nn.Conv2d(
             in_channels,
             _checked_intrinsic_maps(out_channels, spec, groups),
@@ -185,30 +109,32 @@ class GhostModule(nn.Module):
     def _assemble(self, primary: nn.Conv2d, out_channels: int, spec: GhostSpec) -> None:
         nn.Module.__init__(self)
         self.ratio, self.kernel, self.cheap_operation = spec.ratio, spec.kernel, spec.cheap
-        self.round_to = spec.round_to
+        self.round_to, self.mixed = spec.round_to, spec.mixed
         self.in_channels, self.out_channels = primary.in_channels, out_channels
         self.kernel_size, self.stride = primary.kernel_size, primary.stride
         self.padding, self.padding_mode = primary.padding, primary.padding_mode
         self.dilation, self.groups = primary.dilation, primary.groups
         self.primary = primary
-        build = CHEAP_OPERATIONS[spec.cheap]
         self.cheap = nn.ModuleList(
-            build(
+            build_branch(
+                spec,
                 maps,
-                spec.kernel,
                 bias=primary.bias is not None,
+                first=number,  # so that the ghosts of one map get different fixed filters
                 device=primary.weight.device,
                 dtype=primary.weight.dtype,
             )
-            for maps in self._branch_maps()
+            for number, maps in enumerate(self._branch_maps())
         )
+        # Less memory in training, for a little time. Turned off where what follows is in place.
+        self.lean = True
         self.order: Tensor | None
         self.register_buffer("order", None)
 
     @property
     def spec(self) -> GhostSpec:
         """The settings of this module: s, d, cheap operation, rounding of m."""
-        return GhostSpec(self.ratio, self.kernel, self.cheap_operation, self.round_to)
+        return GhostSpec(self.ratio, self.kernel, self.cheap_operation, self.round_to, self.mixed)
 
     @property
     def weight(self) -> Tensor:
@@ -231,6 +157,8 @@ class GhostModule(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:  # named as Conv2d names it
         intrinsic = self.primary(input)
+        if self.lean and joins_lean(self.primary, self.cheap, intrinsic):
+            return join_lean(self, input, self.primary, self.cheap, intrinsic, self.order)
         maps = [intrinsic]
         for channels, branch in zip(self._branch_maps(), self.cheap, strict=True):
             whole = channels == self.intrinsic_channels
@@ -264,13 +192,17 @@ class GhostModule(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new weights as the paper's code does: Kaiming normal by fan-out, biases zero."""
-        for part in (self.primary, *self.cheap):
-            nn.init.kaiming_normal_(
-                part.weight, mode="fan_out", nonlinearity="relu", generator=generator
-            )
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+        """Draw new weights as the paper's code does: Kaiming normal by fan-out, biases zero.
+
+        Where only a number for each fixed filter is learned, it is one or minus one.
+        """
+        nn.init.kaiming_normal_(
+            self.primary.weight, mode="fan_out", nonlinearity="relu", generator=generator
+        )
+        if self.primary.bias is not None:
+            nn.init.zeros_(self.primary.bias)
+        for branch in self.cheap:
+            draw_weights(branch, self.cheap_operation, generator)
 
     def extra_repr(self) -> str:
         parts = [str(self.in_channels), str(self.out_channels), f"kernel_size={self.kernel_size}"]
@@ -286,7 +218,8 @@ class GhostModule(nn.Module):
                 parts.append(f"{field}={value!r}")
         if self.primary.bias is None:
             parts.append("bias=False")
-        parts += [f"ratio={self.ratio}", f"kernel={self.kernel}"]
+        parts.append(f"ratio={self.ratio}")
+        parts.append(f"mixed={self.mixed!r}" if self.mixed else f"kernel={self.kernel}")
         if self.cheap_operation != "depthwise":
             parts.append(f"cheap={self.cheap_operation!r}")
         if self.round_to != 1:

@@ -6,10 +6,11 @@ import operator
 from typing import cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from ghostify.nn.ghost import ChannelScale, GhostModule
-from ghostify.passes.layers import affine_of, convolution, grouped
+from ghostify.nn.cheap import ChannelScale, filters_of, offsets_of
+from ghostify.nn.ghost import GhostModule
+from ghostify.passes.layers import affine_of, convolution, grouped, map_filters
 from ghostify.passes.layout import expands, ghost_layout
 from ghostify.passes.parts import Affine, Builder, Layout, Parts
 from ghostify.passes.settings import Passes
@@ -112,9 +113,7 @@ def _add_branch(builder: Builder, branch: nn.Module, name: str, given: fx.Node) 
         scale = branch.weight.detach().flatten()
         shift = torch.zeros_like(scale) if branch.bias is None else branch.bias.detach()
         return builder.module(name, Affine(scale, shift), given)
-    assert isinstance(branch, nn.Conv2d)
-    bias = None if branch.bias is None else branch.bias.detach()
-    layer = convolution(branch, branch.weight.detach(), bias, groups=branch.groups)
+    layer = map_filters(filters_of(branch).detach(), offsets_of(branch))
     return builder.module(name, layer, given)
 
 
@@ -124,13 +123,12 @@ def _add_expanded(builder: Builder, ghost: GhostModule, name: str, source: fx.No
     side = ghost.kernel
     identity = weight.new_zeros(ghost.intrinsic_channels, 1, side, side)
     identity[:, :, side // 2, side // 2] = 1
-    branches = cast(list[nn.Conv2d], list(ghost.cheap))
-    filters = torch.cat([identity, *(branch.weight.detach() for branch in branches)])
+    cheap = [filters_of(branch, side).detach() for branch in ghost.cheap]
+    filters = torch.cat([identity, *cheap])
     bias = None
-    if branches[0].bias is not None:
-        nothing = weight.new_zeros(ghost.intrinsic_channels)
-        biases = [cast(Tensor, branch.bias).detach() for branch in branches]
-        bias = torch.cat([nothing, *biases])
+    offsets = [one for one in map(offsets_of, ghost.cheap) if one is not None]
+    if offsets:
+        bias = torch.cat([weight.new_zeros(ghost.intrinsic_channels), *offsets])
     rest = ghost.out_channels % ghost.intrinsic_channels
     copies = [source] * (ghost.out_channels // ghost.intrinsic_channels)
     if ghost.order is not None:
@@ -142,7 +140,7 @@ def _add_expanded(builder: Builder, ghost: GhostModule, name: str, source: fx.No
         if rest:
             copies.append(builder.call(torch.narrow, source, 1, 0, rest))
         copied = builder.call(torch.cat, copies, dim=1)
-    layer = convolution(branches[0], filters, bias, groups=ghost.out_channels)
+    layer = map_filters(filters, bias)
     return builder.module(f"{name}.cheap", layer, copied)
 
 

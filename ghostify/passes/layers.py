@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ghostify.passes.parts import Affine
 
-__all__ = ["affine_of", "convolution", "grouped", "linear", "scale_outputs"]
+__all__ = ["affine_of", "convolution", "grouped", "linear", "map_filters", "scale_outputs"]
 
 
 def convolution(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, *, groups: int) -> nn.Conv2d:
@@ -29,6 +29,25 @@ def convolution(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, *, groups:
         dtype=weight.dtype,
     )
     made.weight = _constant(weight)
+    if bias is not None:
+        made.bias = _constant(bias)
+    return made.eval()
+
+
+def map_filters(filters: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """Return the convolution that filters every map on its own, ``(C, 1, d, d)``."""
+    made: nn.Conv2d = nn.utils.skip_init(
+        nn.Conv2d,
+        len(filters),
+        len(filters),
+        filters.shape[-1],
+        padding=filters.shape[-1] // 2,
+        groups=len(filters),
+        bias=bias is not None,
+        device=filters.device,
+        dtype=filters.dtype,
+    )
+    made.weight = _constant(filters)
     if bias is not None:
         made.bias = _constant(bias)
     return made.eval()

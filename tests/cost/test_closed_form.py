@@ -47,6 +47,29 @@ def test_rounding_up_computes_more_maps() -> None:
     assert ghost_params(site(), spec) == 8 * 16 * 9 + 2 * 9 + 10
 
 
+def test_fixed_filters_are_computed_but_not_learned() -> None:
+    """s = 2 on 10 maps: 5 ghosts, each with one number and a 3x3 filter that stays."""
+    spec = GhostSpec(2, 3, "blur")
+
+    assert ghost_macs(site(), spec) == 64 * (5 * 16 * 9 + 5 * 9)
+    assert ghost_params(site(), spec) == 5 * 16 * 9 + 5 + 10
+
+
+def test_affine_ghosts_have_offsets_of_their_own() -> None:
+    spec = GhostSpec(2, cheap="affine")
+
+    assert ghost_macs(site(), spec) == 64 * (5 * 16 * 9 + 5)
+    assert ghost_params(site(), spec) == 5 * 16 * 9 + 5 + 10
+    assert ghost_params(site(bias=False), spec) == 5 * 16 * 9 + 5 + 5
+
+
+def test_mixed_kernels_are_counted_map_by_map() -> None:
+    """s = 4 on 10 maps: m = 3, branches of 3, 3 and 1: the smaller side takes what is left."""
+    spec = GhostSpec(4, mixed=(1, 5))
+
+    assert ghost_macs(site(), spec) == 64 * (3 * 16 * 9 + 2 * (1 + 1 + 25) + 1)
+
+
 def test_groups_divide_the_weights() -> None:
     """In 2 groups at s = 3: 10 / 3 = 3.33, the next multiple of 2 is 4, so 6 ghosts."""
     assert ghost_macs(site(groups=2), GhostSpec(3)) == 64 * (4 * 8 * 9 + 6 * 9)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import ghostify
-from ghostify.nn.ghost import ChannelScale
+from ghostify.nn.cheap import ChannelScale
 
 VGG = [
     # s, d, MACs in M, parameters in M

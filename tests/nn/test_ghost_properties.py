@@ -16,6 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ghostify
 from ghostify import GhostSpec, Plan
+from ghostify.cost.closed_form import ghost_macs, ghost_params
+from ghostify.spec import ConvSite
+
+FURTHER = ("affine", "wavelet", "d3,shift", "d5,blur", "d1+3", "d3+5+7")
 
 CASES, PARTS = 640, 4
 """Cases in all, and tests that they are divided among, so that they run side by side."""
@@ -50,8 +54,8 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, GhostSpec, tuple[int, int]
         bias=draw(st.booleans()),
         padding_mode=mode,
     )
-    kernels, roundings = st.sampled_from([1, 3, 5, 7]), st.sampled_from([1, 1, 2, 4, 16])
-    spec = GhostSpec(ratio, draw(kernels), round_to=draw(roundings))
+    cheap = draw(st.sampled_from([*["d1", "d3", "d5", "d7"] * 2, *FURTHER]))
+    spec = GhostSpec.parse(f"s{ratio},{cheap},r{draw(st.sampled_from([1, 1, 2, 4, 16]))}")
     size = tuple(least + draw(st.integers(1, 6)) for least in reach)
     return conv, spec, size  # type: ignore[return-value]
 
@@ -86,16 +90,40 @@ def test_a_ghost_module_stands_in_for_any_convolution(part: int) -> None:
         m = next(fits, plain)
         pixels = 2 * math.prod(found.shape[2:])
         primary = pixels * m * conv.in_channels // groups * math.prod(conv.kernel_size)
-        cheap = pixels * (n - m) * spec.kernel**2
+        sides = [side for size in _branches(n, m) for side in _dealt(size, spec.kernels)]
+        assert len(sides) == n - m
         # Torch's counter has no formula for the products of d = 1.
-        counted = counter.get_total_flops() // 2 + (cheap if spec.kernel == 1 else 0)
-        assert counted == primary + cheap
+        counted = counter.get_total_flops() // 2 + pixels * sides.count(1)
+        assert counted == primary + pixels * sum(side * side for side in sides)
+        site = conversion_site(conv, pixels)
+        assert counted == ghost_macs(site, spec)
+        assert sum(one.numel() for one in model.parameters()) == ghost_params(site, spec)
+        moved_out = spec.cheap == "shift" and min(found.shape[2:]) <= spec.kernel // 2
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, name
-            assert parameter.grad.any(), name
+            assert parameter.grad.any() or moved_out, name
         with tempfile.TemporaryDirectory() as folder:
             ghostify.save(conversion, Path(folder) / "out")
             again = ghostify.load(Path(folder) / "out", base=base)
         assert torch.equal(again(x), found)
 
     check()
+
+
+def _branches(n: int, m: int) -> list[int]:
+    """Return how many maps each branch makes: m each, and the last what is missing."""
+    return [min(m, n - start) for start in range(m, n, m)]
+
+
+def _dealt(maps: int, sides: tuple[int, ...]) -> list[int]:
+    """Deal out sides like cards, one to each map in turn."""
+    return sorted(sides[place % len(sides)] for place in range(maps))
+
+
+def conversion_site(conv: nn.Conv2d, pixels: int) -> ConvSite:
+    return ConvSite(
+        name="0", type="Conv2d", in_channels=conv.in_channels, out_channels=conv.out_channels,
+        kernel=conv.kernel_size, stride=(1, 1), dilation=(1, 1), groups=conv.groups,
+        bias=conv.bias is not None, in_size=(), out_size=(), calls=1, pixels=pixels,
+        eligible=True,
+    )  # fmt: skip

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ghostify.api import convert
 from ghostify.passes.optimize import apply_passes
 from ghostify.passes.settings import Passes
 
-from .nets import ghosted, library
+from .nets import ghosted, library, shaken
 
 _ALL = Passes()
 _FORMS = {
@@ -253,3 +254,12 @@ def test_a_layer_that_runs_twice_keeps_its_function() -> None:
             return self.two(self.conv(x))
 
     check(ghosted(Twice(), 2, image(16).float()), image(16))
+
+
+@pytest.mark.parametrize("form", ["parts", "pointwise", "expanded", "nothing"])
+@pytest.mark.parametrize("setting", ["s2,affine", "s2,wavelet", "s3,d5,shift", "s3,d1+3+5"])
+def test_every_cheap_operation_keeps_its_function(form: str, setting: str) -> None:
+    rules = {"*": setting}
+    model = convert(library("resnet18"), rules=rules, example=image(32).float(), verify=False).model
+
+    check(shaken(model, orders=form == "parts"), image(32), _FORMS[form])
