@@ -7,7 +7,8 @@
 CIFAR ResNets from trained checkpoints, every convolution but the first converted at s = 2,
 d = 3 (other d where said), calibrated without labels on exact CIFAR-10 training images, tested
 on exact test images and on 3,000 of the JPEG test set (another domain: the networks have never
-seen JPEG). Records are appended to ``benchmarks/fit/records.jsonl`` and are not made twice;
+seen JPEG). Each layer has an order of maps of its own, unless the variant says that those of one
+stream share one. Records are appended to ``benchmarks/fit/records.jsonl`` and are not made twice;
 ``--report`` writes ``benchmarks/fit/README.md``.
 """
 
@@ -29,7 +30,12 @@ RECORDS = HERE / "records.jsonl"
 CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "full": {"what": "the default: algebra, block steps, joint steps"},
+    "common": {
+        "what": "the default: algebra, block and joint steps, one order of maps for each stream",
+        "options": {"stream_order": "common"},
+    },
+    "full": {"what": "the same with an order for each layer (so all below), earlier code"},
+    "full-again": {"what": "the same with the code of the first line"},
     "random": {"what": "random start", "calibrate": None},
     "start": {
         "what": "chosen maps and closed-form ghosts only",
@@ -46,15 +52,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "what": "algebra, 200 block steps, 600 joint steps",
         "options": {"block_steps": 200, "joint_steps": 600},
     },
-    "d1": {"what": "the default with d = 1", "kernel": 1},
-    "d5": {"what": "the default with d = 5", "kernel": 5},
-    "images-256": {"what": "the default on 256 images", "images": 256},
+    "d1": {"what": "all steps with d = 1", "kernel": 1},
+    "d5": {"what": "all steps with d = 5", "kernel": 5},
+    "images-256": {"what": "all steps on 256 images", "images": 256},
     "synthetic-algebra": {
         "what": "no images: algebra on synthetic ones",
         "calibrate": "synthetic",
         "options": {"block_steps": 0, "joint_steps": 0},
     },
-    "synthetic": {"what": "no images: the default on synthetic ones", "calibrate": "synthetic"},
+    "synthetic": {"what": "no images: all steps on synthetic ones", "calibrate": "synthetic"},
+    "common-algebra": {
+        "what": "algebra, 1 round, one order of maps for each stream",
+        "options": {"stream_order": "common", "block_steps": 0, "joint_steps": 0},
+    },
 }
 
 
@@ -114,7 +124,7 @@ def measure(network: str, variant: str, seed: int, data: Path) -> dict[str, Any]
         kernel=settings.get("kernel", 3),
         seed=seed,
         calibration=calibration,
-        fit=FitOptions(seed=seed, **settings.get("options", {})),
+        fit=FitOptions(seed=seed, **{"stream_order": "own", **settings.get("options", {})}),
         verify=False,
     )
     seconds, cpu = time.monotonic() - began, time.process_time() - cpu

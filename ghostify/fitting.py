@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from ghostify.errors import InputError
 from ghostify.graph.calibrate import FitOptions, FitReport, Progress, calibrate
 from ghostify.graph.fit_options import SYNTHETIC
+from ghostify.graph.fold import move_maps
 from ghostify.graph.probe import copy_model, unhooked
 from ghostify.graph.rewrite import Conversion
 from ghostify.graph.synthetic import synthetic_images
@@ -24,17 +25,21 @@ __all__ = ["fit_conversion", "report_json"]
 _SMALL, _LARGE = 512, 64  # synthetic images, of up to 64 pixels a side and beyond
 _STEPS = 40
 
+_Kind = TypeVar("_Kind", bound=Conversion)
+
 
 def fit_conversion(
-    conversion: Conversion,
+    conversion: _Kind,
     built: Built,
     calibration: Iterable[Tensor] | str,
     *,
     options: FitOptions | None = None,
     data: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
-) -> Conversion:
+) -> _Kind:
     """Fit the new Ghost modules, in place, to what the convolutions did.
+
+    Blocks with fewer maps are fitted to what they did before, by gradient steps.
 
     Args:
         calibration: images ``(N, C, H, W)`` in batches, normalised, or ``"synthetic"``.
@@ -45,7 +50,7 @@ def fit_conversion(
     """
     options = options or FitOptions()
     original = copy_model(built.model, hooks=False).eval()
-    names = [one.name for one in conversion.replaced]
+    names = list(conversion.changed)
     if isinstance(calibration, str):
         calibration = [_synthesise(original, built, calibration, options, on_progress)]
         data = {"synthetic": True}
@@ -53,12 +58,19 @@ def fit_conversion(
         calibration = [calibration]
     with torch.random.fork_rng(devices=[]), unhooked(conversion.model):
         report = calibrate(
-            original, conversion.model, names, calibration, options=options, on_progress=on_progress
+            original,
+            conversion.model,
+            names,
+            calibration,
+            options=options,
+            slices=conversion.slices,
+            on_progress=on_progress,
         )
     entry = {
         "kind": "fit",
         "what": _sentence(report, synthetic=bool(data and data.get("synthetic"))),
         **report_json(report),
+        "original_permuted": True,
         "options": dataclasses.asdict(options),
         "data": None if data is None else dict(data),
         **provenance(),
@@ -67,6 +79,8 @@ def fit_conversion(
     copied = sum(
         site.out_channels * site.pixels for site in conversion.sites if site.name in report.copies
     )
+    # The same function, with its features in the same places as those of the fitted network:
+    move_maps(original, report.moves, slices=conversion.slices)
     state = {name: value.detach().clone() for name, value in original.state_dict().items()}
     return dataclasses.replace(
         conversion,

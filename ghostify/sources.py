@@ -59,10 +59,18 @@ class Source:
         """Whether the network was fitted to its original, batch norms included."""
         return any(entry.get("kind") == "fit" for entry in self.history)
 
-    @property
-    def unlike(self) -> frozenset[str]:
-        """The layers whose maps a fit has put in another order than the original's."""
-        return frozenset(name for entry in self.history for name in entry.get("permuted", ()))
+    def unlike(self, teacher: Teacher, weights: str | Path | None = None) -> frozenset[str]:
+        """Return the layers whose maps a fit has put in another order than the teacher's.
+
+        The original that is kept beside a fitted network has its maps in the same order.
+        """
+        kept = isinstance(teacher, str) and teacher == "original" and weights is None
+        return frozenset(
+            name
+            for entry in self.history
+            if not (kept and entry.get("original_permuted"))
+            for name in entry.get("permuted", ())
+        )
 
 
 def open_source(

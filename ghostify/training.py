@@ -268,7 +268,7 @@ def _train(
             pictures,
             preprocess,
             directory=directory,
-            unlike=source.unlike,
+            unlike=source.unlike(teacher, teacher_weights),
             anew=force,
             **deciding,
             **habits,

@@ -12,6 +12,7 @@ import typer
 from ghostify.cli.data_options import DataRequest, read_data_request
 from ghostify.cli.options import UsageError
 from ghostify.graph.fit_options import SYNTHETIC
+from ghostify.graph.fit_options import StreamOrder as Order
 
 __all__ = [
     "BlockSteps",
@@ -20,6 +21,7 @@ __all__ = [
     "FitRequest",
     "JointSteps",
     "KeepOriginal",
+    "StreamOrder",
     "read_fit_request",
 ]
 
@@ -45,6 +47,14 @@ JointSteps = Annotated[
     int | None,
     typer.Option("--joint-steps", metavar="N", min=0, help="Gradient steps for all together."),
 ]
+StreamOrder = Annotated[
+    Order | None,
+    typer.Option(
+        help="Whether layers that write to one residual stream choose their ghosts together, "
+        "which spares copies and keeps maps in parts (common), or each alone (own).",
+        show_default="common",
+    ),
+]
 KeepOriginal = Annotated[
     bool,
     typer.Option(
@@ -56,6 +66,7 @@ _NEEDS_CALIBRATE = {
     "calibration_images": "--calibration-images",
     "block_steps": "--block-steps",
     "joint_steps": "--joint-steps",
+    "stream_order": "--stream-order",
     "split": "--split",
     "mean": "--mean",
     "std": "--std",
@@ -73,7 +84,7 @@ class FitRequest:
 
     data: DataRequest
     images: int | None
-    steps: Mapping[str, int]  # fields of FitOptions
+    steps: Mapping[str, Any]  # fields of FitOptions
 
 
 def read_fit_request(params: Mapping[str, Any], *, given: Collection[str]) -> FitRequest | None:
@@ -92,8 +103,7 @@ def read_fit_request(params: Mapping[str, Any], *, given: Collection[str]) -> Fi
     if wish is None:
         return None
     data = read_data_request(params)
-    steps = {
-        name: params[name] for name in ("block_steps", "joint_steps") if params[name] is not None
-    }
+    fields = ("block_steps", "joint_steps", "stream_order")
+    steps = {name: params[name] for name in fields if params[name] is not None}
     path = None if wish == SYNTHETIC else Path(wish)
     return FitRequest(replace(data, path=path), params["calibration_images"], steps)

@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from ghostify.errors import InputError, ModelError, WeightsError
 from ghostify.graph.fit_options import FitOptions
-from ghostify.graph.fold import fold_orders
+from ghostify.graph.fold import Move, fold_orders
 from ghostify.graph.layer_fit import LayerFit, fit_layer, follow
+from ghostify.graph.pairing import Pairing
+from ghostify.graph.reader_fit import fit_reader
 from ghostify.graph.refine import Refined, refine
 from ghostify.graph.segments import Segments
+from ghostify.graph.slices import Slices
 from ghostify.graph.store import Store
+from ghostify.graph.stream_orders import common_pairings
 from ghostify.graph.streams import Streams, normalisation_behind, rechunked
 from ghostify.nn.ghost import GhostModule
 
@@ -36,6 +40,7 @@ class FitReport:
     seconds: float = 0.0
     copies: tuple[str, ...] = ()  # layers whose maps are put in order by an indexed copy
     permuted: tuple[str, ...] = ()  # modules whose maps stand in another order than before
+    moves: tuple[Move, ...] = ()  # how they changed places (:func:`ghostify.graph.fold.move_maps`)
     notes: tuple[str, ...] = ()
 
 
@@ -46,6 +51,7 @@ def calibrate(
     batches: Iterable[Tensor],
     *,
     options: FitOptions | None = None,
+    slices: Slices | None = None,
     on_progress: Progress | None = None,
 ) -> FitReport:
     """Fit a converted network, in place, so that it does what the original did.
@@ -53,19 +59,21 @@ def calibrate(
     Layer by layer in execution order: the input is that of the converted network as far as
     it is fitted, the target what the convolution gives in the original network. Which output
     maps are computed and which are ghosts of which is chosen by the closed-form cost of every
-    pair; branches and primary filters are then solved for in turn, and the offset goes into
-    the batch norm behind. Each block is refined by gradient against the original's block, and
-    at the end all blocks together. Batch norms keep their variances. No labels are used, and
-    activations of one point of the network are held at a time.
+    pair, together for layers that write to one residual stream; branches and primary filters
+    are then solved for in turn, and the offset goes into the batch norm behind. Each block is
+    refined by gradient against the original's block, and at the end all blocks together. Batch
+    norms keep their variances. No labels are used, and activations of one point of the network
+    are held at a time.
 
-    To be called once for each conversion: afterwards the maps inside blocks may stand in another
-    order than the original's.
+    To be called once for each conversion: afterwards the maps may stand in another order than
+    the original's.
 
     Args:
         original: stays untouched (it is put into eval mode for the time).
         converted: the same network with Ghost modules, or with fewer maps inside its blocks.
         layers: what to fit; those that are no Ghost modules only say where blocks begin.
         batches: images ``(N, C, H, W)``, normalised as the network wants them.
+        slices: what layers keep that have lost maps.
 
     Raises:
         InputError: no images, or images that the network does not take.
@@ -83,7 +91,7 @@ def calibrate(
         for parameter, _ in asked:
             parameter.requires_grad_(False)
         try:
-            report = _calibrate(original, converted, layers, images, options, tell)
+            report = _calibrate(original, converted, layers, images, options, slices or {}, tell)
         finally:
             for parameter, wanted in asked:
                 parameter.requires_grad_(wanted)
@@ -117,6 +125,7 @@ def _calibrate(
     layers: Sequence[str],
     images: list[Tensor],
     options: FitOptions,
+    slices: Slices,
     tell: Progress,
 ) -> FitReport:
     example = images[0][:2]
@@ -129,26 +138,45 @@ def _calibrate(
             f"the network does not take calibration images of {shape} "
             f"({type(error).__name__}); choose their size and channels to fit it"
         ) from error
-    segments = Segments(original, layers, example)
+    segments = Segments(original, layers, example, converted=converted if slices else None)
     norms = normalisation_behind(original, example, layers)
+    todo = len(layers) + (len(layers) if options.joint_steps else 0)
+    pairings: dict[str, Pairing] = {}
+    if options.stream_order == "common":
+        ahead = Streams(segments, original, converted, images, Store(options.memory_bytes))
+        pairings = common_pairings(
+            ahead, norms, options, on_layer=lambda name: tell(0, todo, f"maps of {name}")
+        )
+        del ahead
     streams = Streams(segments, original, converted, images, Store(options.memory_bytes))
     generator = torch.Generator().manual_seed(options.seed)
     fits: list[LayerFit] = []
     blocks: list[Refined] = []
-    todo = len(layers) + (len(layers) if options.joint_steps else 0)
     orders = _Twins()
     seen: set[str] = set()
     for segment in segments.row:
         for name in segment.layers:
             ghost = converted.get_submodule(name)
-            if not isinstance(ghost, GhostModule) or name in seen:
+            if name in seen:
+                continue
+            if not isinstance(ghost, GhostModule):
+                if name in slices and slices[name].reads is not None:
+                    tell(len(seen), todo, name)
+                    fit = fit_reader(streams, segment, name, norms.get(name), options, slices[name])
+                    fits += [fit] if fit is not None else []
                 continue
             tell(len(seen), todo, name)
             first = orders.first(ghost)
             if first is not ghost:
                 follow(streams, segment, name, norms.get(name), options, first)
                 continue
-            fits.append(fit_layer(streams, segment, name, norms.get(name), options))
+            pairing = pairings.get(name)
+            reads = slices[name].reads if name in slices else None
+            fits.append(
+                fit_layer(
+                    streams, segment, name, norms.get(name), options, pairing=pairing, reads=reads
+                )
+            )
         seen.update(segment.layers)
         refines = bool(options.block_steps and segment.layers)
         if segment.last and not refines:
@@ -182,6 +210,7 @@ def _calibrate(
         joint=joint,
         copies=folded.copies,
         permuted=folded.permuted,
+        moves=folded.moves,
         notes=notes,
     )
 

@@ -8,13 +8,15 @@ so nothing depends on how the stream is cut. Where the batch norm behind, or a b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ghostify.graph.cheap_fit import DAMPING, best_filters, ghost_sides
 from ghostify.graph.pairing import Pairing
+from ghostify.nn import cheap as operations
 from ghostify.nn.ghost import GhostModule
 
 __all__ = [
@@ -32,9 +34,6 @@ __all__ = [
 
 Stream = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Gives (input, target) of a layer, anew at each call: ``(N, C, H, W)`` and ``(N, n, H', W')``."""
-
-DAMPING = 1e-4
-"""Of least squares, as a share of the mean energy of the unknowns."""
 
 _LIGHT = 1e-7  # where the sums are in float64 throughout: a true ghost is found to 1e-6
 
@@ -55,18 +54,27 @@ class PairSums:
     All sums are taken about the means of the first piece, which changes no central moment but
     keeps the products' rounding small where means are large beside the spread.
 
-    Memory: ``n * d * d * n`` numbers. Source: the redundancy analysis of GhostNet, sec. 4.1.1,
-    with the filter solved for in closed form.
+    Memory: ``n * d * d * n`` numbers, or less where only ``sources`` of the maps are to be read
+    at a time. Source: the redundancy analysis of GhostNet, sec. 4.1.1, with the filter solved for
+    in closed form.
     """
 
-    def __init__(self, maps: int, kernel: int, *, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        maps: int,
+        kernel: int,
+        *,
+        sources: int | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self.kernel = kernel
         taps = kernel * kernel
+        read = maps if sources is None else sources
         self.count = 0
         self._origin: tuple[Tensor, Tensor] | None = None
-        self.gram = zeros(maps, taps, taps, device=device)
-        self.cross = zeros(maps, taps, maps, device=device)
-        self.first = zeros(maps, taps, device=device)
+        self.gram = zeros(read, taps, taps, device=device)
+        self.cross = zeros(read, taps, maps, device=device)
+        self.first = zeros(read, taps, device=device)
         self.mean = zeros(maps, device=device)
         self.energy = zeros(maps, device=device)
 
@@ -75,47 +83,75 @@ class PairSums:
         channels = maps.shape[1]
         for part in pieces(maps, self.kernel**2):
             near = patches(part, self.kernel)
-            flat = part.transpose(0, 1).reshape(channels, -1)
-            if self._origin is None:
-                self._origin = near.mean(2, keepdim=True), flat.mean(1, keepdim=True)
-            near, flat = near - self._origin[0], flat - self._origin[1]
-            self.count += flat.shape[1]
-            self.gram += torch.bmm(near, near.transpose(1, 2)).double()
-            rows = near.reshape(-1, near.shape[2])
-            self.cross += (rows @ flat.T).double().view_as(self.cross)
-            self.first += near.sum(2, dtype=torch.float64)
-            self.mean += flat.sum(1, dtype=torch.float64)
-            self.energy += flat.square().sum(1, dtype=torch.float64)
+            self.take(near, part.transpose(0, 1).reshape(channels, -1))
 
-    def solve(self, *, offset: bool = True) -> tuple[Tensor, Tensor]:
-        """Return all filters ``(n, d * d, n)`` and their mean squared errors ``(n, n)``.
+    def take(self, near: Tensor, flat: Tensor) -> None:
+        """Take in the surroundings of P places ``(sources, d * d, P)``, and the maps ``(n, P)``."""
+        if self._origin is None:
+            self._origin = near.mean(2, keepdim=True), flat.mean(1, keepdim=True)
+        near, flat = near - self._origin[0], flat - self._origin[1]
+        self.count += flat.shape[1]
+        self.gram += torch.bmm(near, near.transpose(1, 2)).double()
+        rows = near.reshape(-1, near.shape[2])
+        self.cross += (rows @ flat.T).double().view_as(self.cross)
+        self.first += near.sum(2, dtype=torch.float64)
+        self.mean += flat.sum(1, dtype=torch.float64)
+        self.energy += flat.square().sum(1, dtype=torch.float64)
 
-        Entry ``[i, ..., g]`` makes map g from map i. Filters are damped by 1e-4 of the mean
-        energy, so that a dead map gives zeros and no failure.
+    def central(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the second moments about the means.
+
+        Those of the patches ``(sources, d * d, d * d)``, of patches and maps
+        ``(sources, d * d, n)``, and the variances of the maps ``(n,)``.
         """
         count = max(self.count, 1)
         first, mean = self.first / count, self.mean / count
         gram = self.gram / count - first[:, :, None] * first[:, None, :]
         cross = self.cross / count - first[:, :, None] * mean
-        variance = (self.energy / count - mean.square()).clamp_min(0)
-        if not offset and self._origin is not None:  # moments about zero
+        return gram, cross, (self.energy / count - mean.square()).clamp_min(0)
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Return the means of the patches ``(sources, d * d)`` and of the maps ``(n,)``."""
+        count = max(self.count, 1)
+        first, mean = self.first / count, self.mean / count
+        if self._origin is not None:
             first = first + self._origin[0].squeeze(2).double()
             mean = mean + self._origin[1].squeeze(1).double()
+        return first, mean
+
+    def solve(
+        self, *, offset: bool = True, cheap: str = "depthwise", side: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return all filters ``(n, d * d, n)`` and their mean squared errors ``(n, n)``.
+
+        Entry ``[i, ..., g]`` makes map g from map i, by the best filter that the cheap operation
+        has (of a smaller ``side`` than d, if that is given). Filters are damped by 1e-4 of the
+        mean energy, so that a dead map gives zeros and no failure.
+        """
+        gram, cross, variance = self.central()
+        if not offset:  # moments about zero
+            first, mean = self.means()
             gram = gram + first[:, :, None] * first[:, None, :]
             cross = cross + first[:, :, None] * mean
             variance = variance + mean.square()
-        filters = _damped_solve(gram, cross)
+        filters = best_filters(
+            gram, cross, cheap=cheap, kernel=self.kernel, side=side or self.kernel
+        )
         explained = 2 * (filters * cross).sum(1) - (filters * (gram @ filters)).sum(1)
         return filters, (variance - explained).clamp_min(0)
 
 
-def inherit(ghost: GhostModule, conv: nn.Conv2d, pairing: Pairing) -> None:
-    """Give the primary convolution the filters of the chosen maps."""
+def inherit(
+    ghost: GhostModule, conv: nn.Conv2d, pairing: Pairing, reads: Sequence[int] | None = None
+) -> None:
+    """Give the primary convolution the filters of the chosen maps, for the maps it reads."""
     kept = torch.tensor(pairing.intrinsic, device=conv.weight.device)
     theirs = dict(conv.named_parameters()) | dict(conv.named_buffers())
     with torch.no_grad():
         for name, mine in (*ghost.primary.named_parameters(), *ghost.primary.named_buffers()):
             other = theirs[name]
+            if reads is not None and other.dim() == 4:
+                other = other[:, torch.tensor(list(reads), device=other.device)]
             same = other.shape == mine.shape
             mine.copy_(other if same else other[kept])
 
@@ -125,10 +161,9 @@ def set_filters(ghost: GhostModule, filters: Tensor) -> None:
     start = 0
     with torch.no_grad():
         for branch in ghost.cheap:
-            weight = branch.weight
-            rows = filters[start : start + len(weight)]  # type: ignore[arg-type]
-            weight.copy_(rows.view_as(weight))  # type: ignore[operator,arg-type]
-            start += len(weight)  # type: ignore[arg-type]
+            count: int = branch.in_channels  # type: ignore[assignment]
+            operations.set_filters(branch, ghost.cheap_operation, filters[start : start + count])
+            start += count
 
 
 def fit_branches(
@@ -169,9 +204,16 @@ def fit_branches(
         first, mean = first + origin[0].squeeze(2), mean + origin[1].squeeze(2)
         gram = gram + first[:, :, None] * first[:, None, :]
         cross = cross + first[:, :, None] * mean[:, None, :]
-    filters = _damped_solve(gram, cross, _LIGHT)  # (m, taps, branches)
-    flat_filters = filters.permute(2, 0, 1).reshape(branches * maps, taps)
-    set_filters(ghost, flat_filters[: len(ghosts)].to(ghost.weight.dtype))
+    sides = torch.tensor(ghost_sides(ghost.spec.kernels, len(ghosts), maps), device=ghosts.device)
+    flat_filters = torch.zeros(len(ghosts), taps, dtype=torch.float64, device=ghosts.device)
+    for side in ghost.spec.kernels:
+        filters = best_filters(
+            gram, cross, cheap=ghost.cheap_operation, kernel=ghost.kernel, side=side,
+            damping=_LIGHT,
+        )  # fmt: skip
+        all_of_them = filters.permute(2, 0, 1).reshape(branches * maps, taps)[: len(ghosts)]
+        flat_filters = torch.where((sides == side)[:, None], all_of_them, flat_filters)
+    set_filters(ghost, flat_filters.to(ghost.weight.dtype))
 
 
 def misses(ghost: GhostModule, pairing: Pairing, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
@@ -202,12 +244,3 @@ def pieces(maps: Tensor, factor: int) -> tuple[Tensor, ...]:
 
 def _each(maps: Tensor, factor: int) -> int:
     return max(1, _ELEMENTS // max(1, maps[0].numel() * factor))
-
-
-def _damped_solve(gram: Tensor, cross: Tensor, damping: float = DAMPING) -> Tensor:
-    size = gram.shape[-1]
-    scale = gram.diagonal(dim1=-2, dim2=-1).mean(-1)
-    shift = damping * scale + torch.finfo(torch.float64).tiny ** 0.5
-    eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
-    solved: Tensor = torch.linalg.solve(gram + shift[..., None, None] * eye, cross)
-    return solved

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ghostify.errors import SpecError
 
-__all__ = ["SYNTHETIC", "FitOptions"]
+__all__ = ["STREAM_ORDERS", "SYNTHETIC", "FitOptions", "StreamOrder"]
 
 SYNTHETIC = "synthetic"
 """In place of images: make some from the network's own batch-norm statistics."""
+
+StreamOrder = Literal["common", "own"]
+STREAM_ORDERS: tuple[str, ...] = get_args(StreamOrder)
+"""Whether layers that write to one residual stream choose their ghosts together or alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class FitOptions:
     positions: int = 1 << 17  # of a layer's output that its algebra looks at
     memory_bytes: int = 2 << 30  # of activations; what is beyond goes to a temporary file
     seed: int = 0  # of the order of the images in the steps
+    stream_order: StreamOrder = "common"  # of maps: "own" of each layer costs a copy at each
 
     def __post_init__(self) -> None:
         least = {
@@ -35,5 +41,10 @@ class FitOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise SpecError(f"FitOptions.{name} is a whole number >= {low} (got {value!r})")
+        if self.stream_order not in STREAM_ORDERS:
+            raise SpecError(
+                f"FitOptions.stream_order is one of {', '.join(STREAM_ORDERS)} "
+                f"(got {self.stream_order!r})"
+            )
         if not isinstance(self.rate, float | int) or not 0 < self.rate < math.inf:
             raise SpecError(f"FitOptions.rate must be above 0 (got {self.rate!r})")

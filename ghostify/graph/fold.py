@@ -1,76 +1,144 @@
-"""Let the order of a Ghost module's maps be taken up by the layers behind it."""
+"""Let the order of a Ghost module's maps be taken up by the layers around it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
-from ghostify.graph.segments import Segments, is_batch_norm
+from ghostify.graph.segments import Segments
+from ghostify.graph.slices import Kept, Slices
+from ghostify.graph.wires import Indices, Side, Wires, find_wires, places
 from ghostify.nn.ghost import GhostModule
 
-__all__ = ["Folded", "fold_orders"]
+__all__ = ["Folded", "Move", "fold_orders", "move_maps"]
 
-_MAPWISE_MODULES: tuple[type[nn.Module], ...] = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish,
-    nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Identity, nn.Dropout,
-    nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
-    nn.Upsample, nn.ZeroPad2d,
-)  # fmt: skip
-_MAPWISE_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({
-    functional.relu, functional.relu_, functional.relu6, functional.leaky_relu, functional.elu,
-    functional.silu,
-    functional.gelu, functional.mish, functional.hardswish, functional.hardsigmoid,
-    functional.sigmoid, functional.tanh, functional.dropout, functional.max_pool2d,
-    functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.interpolate,
-    torch.relu, torch.sigmoid, torch.tanh,
-})  # fmt: skip
-_MAPWISE_METHODS = frozenset({"relu", "relu_", "sigmoid", "tanh", "contiguous", "clone"})
 
-_KNOWN = frozenset({"torch", "torchvision", "timm"})  # whose batch norms treat each map alike
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Map k on one side of a layer is now what was map ``places[k]``."""
 
-_Change = Callable[[], None]
+    module: str
+    side: Side
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The layers that keep their indexed copy, and the modules whose maps changed places."""
+    """The layers that keep their indexed copy, and the modules whose maps changed places.
+
+    ``moves`` are the changes to the layers' weights.
+    """
 
     copies: tuple[str, ...]
     permuted: tuple[str, ...]
+    moves: tuple[Move, ...] = ()
 
 
 def fold_orders(segments: Segments, model: nn.Module, layers: Sequence[str]) -> Folded:
     """Take away the indexed copy behind each Ghost module whose readers can be permuted instead.
 
-    The readers may be batch norms and what treats each map alike, up to dense convolutions
-    or Ghost modules, which get the permutation into their input weights. A module that runs
-    twice, shares weights, or belongs to the maps of several writers (a residual stream)
+    The readers may be batch norms and what treats each map alike, up to dense convolutions,
+    Ghost modules or linear layers, which get the permutation into their input weights. Where
+    several layers write to the same maps (a residual stream), dense writers are permuted too,
+    and all Ghost modules must have one order. A module that runs twice or shares weights
     cannot take it.
     """
-    kept: list[str] = []
-    permuted: set[fx.Node] = set()
-    for name in layers:
-        ghost = model.get_submodule(name)
-        if not isinstance(ghost, GhostModule) or ghost.order is None:
-            continue
-        if torch.equal(ghost.order.cpu(), torch.arange(ghost.out_channels)):
-            ghost.reorder(None)
-            continue
-        found = _changes(segments, model, name, torch.argsort(ghost.order))
+    ghosts = {name: model.get_submodule(name) for name in layers}
+    for ghost in ghosts.values():
+        if isinstance(ghost, GhostModule) and ghost.order is not None:
+            natural = torch.arange(ghost.out_channels)
+            ghost.reorder(None if torch.equal(ghost.order.cpu(), natural) else ghost.order)
+    wires = find_wires(segments, model)
+    content: dict[int, int] = {}
+    for names in wires.streams():
+        found = _content(wires, model, names)
         if found is None:
-            kept.append(name)
             continue
-        changes, between = found
-        for change in changes:
-            change()
-        permuted |= between
-        ghost.reorder(None)
-    return Folded(tuple(kept), _names_of(segments.graph, permuted, model))
+        content |= found
+        for name in names:
+            ghost = model.get_submodule(name)
+            assert isinstance(ghost, GhostModule)
+            ghost.reorder(None)
+    moves = tuple(_moves(wires, content))
+    move_maps(model, moves)
+    kept = tuple(
+        name
+        for name, ghost in ghosts.items()
+        if isinstance(ghost, GhostModule) and ghost.order is not None
+    )
+    permuted = {node for node, axis in wires.values.items() if _moves_on(axis, content)}
+    return Folded(kept, _names_of(segments.graph, permuted, model), moves)
+
+
+def move_maps(model: nn.Module, moves: Sequence[Move], *, slices: Slices | None = None) -> None:
+    """Permute the weights of a network, which then computes the same with maps in other places.
+
+    The network may be the converted one or its original; for the original of one that has lost
+    maps, ``slices`` says which it kept: these change places, the others stay.
+    """
+    for move in moves:
+        module = model.get_submodule(move.module)
+        positions = _spread(move, (slices or {}).get(move.module), module)
+        if isinstance(module, GhostModule):
+            if move.side == "out":
+                continue  # it makes its maps in this order
+            module = module.primary
+        values = [*module.named_parameters(), *module.named_buffers()]
+        if move.side == "in":
+            _index([value for name, value in values if name == "weight"], 1, positions)
+        else:
+            mine = [value for _, value in values if value.dim() and len(value) == len(positions)]
+            _index(mine, 0, positions)
+
+
+def _spread(move: Move, kept: Kept | None, module: nn.Module) -> Tensor:
+    """Return the places among all maps that a layer had before it lost some."""
+    positions = torch.tensor(move.places)
+    indices = None if kept is None else kept.reads if move.side == "in" else kept.out
+    if indices is None:
+        return positions
+    values = [value for value in (*module.parameters(), *module.buffers()) if value.dim()]
+    before = torch.arange(values[0].shape[1 if move.side == "in" else 0])
+    some = torch.tensor(indices)
+    before[some] = some[positions]
+    return before
+
+
+def _content(wires: Wires, model: nn.Module, names: Sequence[str]) -> dict[int, int] | None:
+    """Return which wire's maps each wire is to carry for these writers to go without copies."""
+    content: dict[int, int] = {}
+    for name in names:
+        ghost = model.get_submodule(name)
+        assert isinstance(ghost, GhostModule)
+        axis = wires.writers[name].tolist()
+        made = range(len(axis)) if ghost.order is None else torch.argsort(ghost.order).tolist()
+        for place, original in enumerate(made):
+            if content.setdefault(axis[place], axis[original]) != axis[original]:
+                return None
+    moved = {wire for wire, other in content.items() if wire != other}
+    if not moved or moved & wires.pinned:
+        return None
+    concerned = [axis for axis in wires.axes if moved & set(axis.tolist())]
+    if any(places(axis, content) is None for axis in concerned):
+        return None
+    return content
+
+
+def _moves(wires: Wires, content: Mapping[int, int]) -> list[Move]:
+    moves = []
+    for touch in wires.touches:
+        if _moves_on(touch.wires, content):
+            found = places(touch.wires, content)
+            assert found is not None  # _content has tried every axis
+            moves.append(Move(touch.module, touch.side, tuple(found)))
+    return moves
+
+
+def _moves_on(axis: Indices, content: Mapping[int, int]) -> bool:
+    return any(content.get(wire, wire) != wire for wire in axis.tolist())
 
 
 def _names_of(graph: fx.Graph | None, nodes: Set[fx.Node], model: nn.Module) -> tuple[str, ...]:
@@ -91,114 +159,7 @@ def _names_of(graph: fx.Graph | None, nodes: Set[fx.Node], model: nn.Module) -> 
     return (*found, *sorted(set(inside) - set(found)))
 
 
-def _changes(
-    segments: Segments, model: nn.Module, name: str, positions: Tensor
-) -> tuple[list[_Change], set[fx.Node]] | None:
-    """Return what to do so that map k of the module may stand for map ``positions[k]``.
-
-    Beside it, the nodes whose maps are permuted then.
-    """
-    if segments.graph is None:
-        return None
-    writers = [node for node, inside in segments.homes.items() if name in inside]
-    if len(writers) != 1 or model.get_submodule(str(writers[0].target)) is not (
-        model.get_submodule(name)
-    ):
-        return None
-    uses = _uses(segments.graph, model)
-    changes: list[_Change] = []
-    between = {writers[0]}
-    seen: set[fx.Node] = set()
-    queue = [(reader, writers[0]) for reader in writers[0].users]
-    while queue:
-        reader, source = queue.pop()
-        if reader.all_input_nodes != [source] or not reader.args or reader.args[0] is not source:
-            return None
-        if reader in seen:
-            continue
-        seen.add(reader)
-        goes_on = True
-        if reader.op == "call_module":
-            module = model.get_submodule(str(reader.target))
-            if not isinstance(module, _MAPWISE_MODULES):
-                if uses.get(id(module), 0) != 1 or _shares(model, module):
-                    return None
-                change, goes_on = _permuted(module, positions)
-                if change is None:
-                    return None
-                changes.append(change)
-        elif reader.op == "call_function":
-            if reader.target not in _MAPWISE_FUNCTIONS:
-                return None
-        elif reader.op != "call_method" or reader.target not in _MAPWISE_METHODS:
-            return None
-        if goes_on:
-            if not reader.users:
-                return None
-            between.add(reader)
-            queue += [(user, reader) for user in reader.users]
-    return changes, between
-
-
-def _uses(graph: fx.Graph, model: nn.Module) -> dict[int, int]:
-    uses: dict[int, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            for module in model.get_submodule(str(node.target)).modules():
-                uses[id(module)] = uses.get(id(module), 0) + 1
-        elif node.op == "get_attr":  # a function reads a layer's weight
-            owner = _owner(model, str(node.target))
-            uses[id(owner)] = uses.get(id(owner), 0) + 1
-    return uses
-
-
-def _owner(model: nn.Module, target: str) -> nn.Module | None:
-    try:
-        return model.get_submodule(target.rpartition(".")[0])
-    except AttributeError:  # a constant that tracing made
-        return None
-
-
-def _shares(model: nn.Module, module: nn.Module) -> bool:
-    """Return whether any parameter of a module belongs to another module too."""
-    mine = {id(parameter) for parameter in module.parameters()}
-    inside = {id(part) for part in module.modules()}
-    return any(
-        id(parameter) in mine
-        for part in model.modules()
-        if id(part) not in inside
-        for parameter in part._parameters.values()
-        if parameter is not None
-    )
-
-
-def _permuted(module: nn.Module, positions: Tensor) -> tuple[_Change | None, bool]:
-    """Return what permutes a module's maps, and whether its output is permuted too."""
-    count = len(positions)
-    if is_batch_norm(module):
-        known = type(module).__module__.split(".")[0] in _KNOWN
-        if not known or any(True for part in module.children() for _ in part.parameters()):
-            return None, False
-        values = [*module._parameters.values(), *module._buffers.values()]
-        mine = [value for value in values if value is not None and value.shape == (count,)]
-        return (lambda: _index(mine, 0, positions)), True
-    if isinstance(module, nn.PReLU):
-        mine = [module.weight] if module.weight.numel() == count else []
-        return (lambda: _index(mine, 0, positions)), True
-    if isinstance(module, GhostModule) and module.groups == 1:
-        module = module.primary
-    if type(module) is not nn.Conv2d or module.in_channels != count:
-        return None, False
-    weight, bias = module.weight, module.bias
-    if module.groups == 1:
-        return (lambda: _index([weight], 1, positions)), False
-    if module.groups == count == module.out_channels:
-        return (lambda: _index([weight, bias], 0, positions)), True
-    return None, False
-
-
-def _index(values: Sequence[Tensor | None], axis: int, positions: Tensor) -> None:
+def _index(values: Sequence[Tensor], axis: int, positions: Tensor) -> None:
     with torch.no_grad():
         for value in values:
-            if value is not None:
-                value.copy_(value.index_select(axis, positions.to(value.device)))
+            value.copy_(value.index_select(axis, positions.to(value.device)))

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ghostify.errors import WeightsError
+from ghostify.graph.cheap_fit import ghost_sides, settle_sides
 from ghostify.graph.fit import (
     PairSums,
     Stream,
     fit_branches,
     inherit,
     misses,
-    set_filters,
 )
 from ghostify.graph.fit_options import FitOptions
 from ghostify.graph.normal import fit_primary, input_gram, is_linear_in_its_weight
-from ghostify.graph.pairing import Pairing, choose
+from ghostify.graph.pairing import Costs, Pairing, choose
 from ghostify.graph.segments import Segment
 from ghostify.graph.streams import Calls, Streams
+from ghostify.nn.cheap import add_offsets
 from ghostify.nn.ghost import GhostModule
 
-__all__ = ["LayerFit", "choose_ghosts", "fit_layer", "follow", "importance", "solve"]
+__all__ = [
+    "LayerFit",
+    "choose_ghosts",
+    "fit_layer",
+    "follow",
+    "importance",
+    "pair_costs",
+    "solve",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +52,21 @@ class LayerFit:
 
 
 def fit_layer(
-    streams: Streams, segment: Segment, name: str, norm: str | None, options: FitOptions
+    streams: Streams,
+    segment: Segment,
+    name: str,
+    norm: str | None,
+    options: FitOptions,
+    *,
+    pairing: Pairing | None = None,
+    reads: Sequence[int] | None = None,
 ) -> LayerFit:
     """Fit one Ghost module, in place, and the batch norm behind it.
 
     Args:
         norm: name of the batch norm that reads this layer's output, if one does.
+        pairing: what is computed and what is a ghost of which, if that is chosen already.
+        reads: the maps that its input still has, if it has lost some.
 
     Raises:
         WeightsError: the layer gives values that are not finite.
@@ -64,11 +83,14 @@ def fit_layer(
         streams.original.get_submodule(norm) if norm else None, conv.out_channels, conv.weight
     )
     offset = norm is not None or conv.bias is not None
-    pairing, filters = choose_ghosts(ghost, (aim for _, aim in stream()), weights, offset=offset)
-    if not filters.isfinite().all():
-        raise WeightsError(f"{name} gives values that are not finite; use sound weights and images")
-    inherit(ghost, conv, pairing)
-    set_filters(ghost, filters)
+    if pairing is None:
+        maps = (aim for _, aim in stream())
+        pairing, filters = choose_ghosts(ghost, maps, weights, offset=offset)
+        if not filters.isfinite().all():
+            raise WeightsError(
+                f"{name} gives values that are not finite; use sound weights and images"
+            )
+    inherit(ghost, conv, pairing, reads)
     start, error, mean = solve(ghost, pairing, stream, weights, options, offset=offset)
     _correct_means(
         ghost, streams.converted.get_submodule(norm) if norm else None, mean, stream, pairing
@@ -139,15 +161,47 @@ def choose_ghosts(
     ghost: GhostModule, maps: Iterable[Tensor], weights: Tensor, *, offset: bool = True
 ) -> tuple[Pairing, Tensor]:
     """Choose intrinsic maps and ghosts from the original's output; return the filters too."""
+    solved = _solved_pairs(ghost, maps, weights, offset=offset)
+    costs = {side: cost for side, (cost, _) in solved.items()}
+    mean: Costs = np.mean(list(costs.values()), axis=0)
+    pairing = choose(mean, ratio=ghost.ratio, groups=ghost.groups, round_to=ghost.round_to)
+    if len(costs) > 1:
+        pairing = settle_sides(pairing, costs, ghost.groups)
+    count = len(pairing.intrinsic)
+    sides = ghost_sides(ghost.spec.kernels, len(pairing.ghosts), count)
+    filters = [
+        solved[side][1][pairing.intrinsic[k % count], :, wanted]
+        for k, (side, wanted) in enumerate(zip(sides, pairing.ghosts, strict=True))
+    ]
+    return pairing, torch.stack(filters).to(ghost.weight.dtype)
+
+
+def pair_costs(
+    ghost: GhostModule, maps: Iterable[Tensor], weights: Tensor, *, offset: bool = True
+) -> tuple[Costs, Tensor]:
+    """Return the cost of each pair of output maps ``(n, n)``, and the filters ``(n, d * d, n)``.
+
+    Entry ``[i, g]`` of the costs is the weighted error of map g made from map i, by the best
+    filter that the cheap operation has; where kernels are mixed, the mean over their sides (and
+    the filters of the largest).
+    """
+    solved = _solved_pairs(ghost, maps, weights, offset=offset)
+    mean: Costs = np.mean([cost for cost, _ in solved.values()], axis=0)
+    return mean, solved[ghost.kernel][1]
+
+
+def _solved_pairs(
+    ghost: GhostModule, maps: Iterable[Tensor], weights: Tensor, *, offset: bool
+) -> dict[int, tuple[Costs, Tensor]]:
+    """Return costs and filters of all pairs for each side of the module's filters."""
     sums = PairSums(ghost.out_channels, ghost.kernel, device=ghost.weight.device)
     for batch in maps:
         sums.add(batch)
-    filters, errors = sums.solve(offset=offset)
-    costs = (errors * weights).nan_to_num(0.0).cpu().numpy()
-    pairing = choose(costs, ratio=ghost.ratio, groups=ghost.groups, round_to=ghost.round_to)
-    count = len(pairing.intrinsic)
-    owners = [pairing.intrinsic[k % count] for k in range(len(pairing.ghosts))]
-    return pairing, filters[owners, :, list(pairing.ghosts)].to(ghost.weight.dtype)
+    found = {}
+    for side in ghost.spec.kernels:
+        filters, errors = sums.solve(offset=offset, cheap=ghost.cheap_operation, side=side)
+        found[side] = (errors * weights).nan_to_num(0.0).cpu().numpy(), filters
+    return found
 
 
 def solve(
@@ -158,8 +212,13 @@ def solve(
     options: FitOptions,
     *,
     offset: bool = True,
+    gram: Tensor | None = None,
 ) -> tuple[float, float, Tensor]:
     """Solve for branches and primary filters in turn.
+
+    Args:
+        gram: second moments of what the layer reads (:func:`ghostify.graph.normal.input_gram`),
+            if they are known.
 
     Returns:
         The relative error before and after, and the mean of the miss per map as it is made.
@@ -178,7 +237,8 @@ def solve(
     if not options.rounds or not is_linear_in_its_weight(ghost.primary):
         return start, start, mean
     before = {name: value.clone() for name, value in ghost.state_dict().items()}
-    gram = input_gram(ghost, (source for source, _ in stream()))
+    if gram is None:
+        gram = input_gram(ghost, (source for source, _ in stream()))
     for _ in range(options.rounds):
         fit_primary(
             ghost,
@@ -210,14 +270,15 @@ def _correct_means(
             order = torch.tensor(pairing.order, device=mean.device)
             running: Tensor = norm.running_mean  # type: ignore[assignment]
             running += mean[order].to(running.dtype)
-        elif ghost.primary.bias is not None:
+        elif ghost.primary.bias is not None or ghost.spec.own_offsets:
             count = ghost.intrinsic_channels
-            ghost.primary.bias -= mean[:count].to(ghost.primary.bias.dtype)
+            if ghost.primary.bias is not None:
+                ghost.primary.bias -= mean[:count].to(ghost.primary.bias.dtype)
             mean = misses(ghost, pairing, stream)[0][count:]  # the ghosts have moved with it
             for branch in ghost.cheap:
-                bias: Tensor = branch.bias  # type: ignore[assignment]
-                bias -= mean[: len(bias)].to(bias.dtype)
-                mean = mean[len(bias) :]
+                made: int = branch.in_channels  # type: ignore[assignment]
+                add_offsets(branch, -mean[:made])
+                mean = mean[made:]
 
 
 def importance(norm: nn.Module | None, maps: int, like: Tensor) -> Tensor:

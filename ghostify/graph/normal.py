@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from ghostify.graph.fit import DAMPING, Stream, pieces, zeros
+from ghostify.graph.cheap_fit import DAMPING
+from ghostify.graph.fit import Stream, pieces, zeros
 from ghostify.graph.pairing import Pairing
+from ghostify.nn.cheap import filters_of
 from ghostify.nn.ghost import GhostModule
 
 __all__ = ["fit_primary", "input_gram", "is_linear_in_its_weight"]
@@ -138,7 +140,7 @@ class _Normal:
         power = torch.ones(ghost.out_channels, device=weights.device)
         if ghost.ghost_channels:
             power[self.maps :] = torch.cat(
-                [branch.weight.detach().flatten(1).square().sum(1) for branch in ghost.cheap]  # type: ignore[operator]
+                [filters_of(branch).detach().flatten(1).square().sum(1) for branch in ghost.cheap]
             )
         self.load.index_add_(0, self.owner, (weights * power).double())
 
@@ -217,7 +219,7 @@ class _Normal:
         filters[: self.maps, taps // 2] = 1.0
         if ghost.ghost_channels:
             filters[self.maps :] = torch.cat(
-                [branch.weight.detach().flatten(1) for branch in ghost.cheap]  # type: ignore[operator]
+                [filters_of(branch, kernel).detach().flatten(1) for branch in ghost.cheap]
             ).double()
         group = (torch.arange(ghost.out_channels) % self.maps) // (self.maps // groups)
         return torch.einsum("ct,ctk->ck", filters, shifted[group.to(probe.device)])
@@ -256,7 +258,7 @@ def _respond(conv: nn.Conv2d, weight: Tensor, source: Tensor) -> Tensor:
 def _made(ghost: GhostModule, intrinsic: Tensor) -> Tensor:
     maps = [intrinsic]
     for branch in ghost.cheap:
-        weight: Tensor = branch.weight.detach()  # type: ignore[operator]
+        weight = filters_of(branch, ghost.kernel).detach()
         used = intrinsic.narrow(1, 0, len(weight))
         if ghost.kernel == 1:
             maps.append(used * weight.view(1, -1, 1, 1))

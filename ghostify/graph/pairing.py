@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ghostify.spec import intrinsic_maps
 
-__all__ = ["Pairing", "choose"]
+__all__ = ["Costs", "Pairing", "choose"]
 
 Costs = npt.NDArray[np.float64]
 

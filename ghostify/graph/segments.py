@@ -58,19 +58,29 @@ class Segments:
         model: the original, in eval mode.
         layers: names of the layers of interest.
         example: ``(N, C, H, W)``.
+        converted: the same network where it has fewer maps in places, or None; no segment ends
+            there, for the states of the two could not be compared.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], example: Tensor) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str],
+        example: Tensor,
+        *,
+        converted: nn.Module | None = None,
+    ) -> None:
         self.note = ""
         self.graph: fx.Graph | None = None
         self.homes: Mapping[fx.Node, tuple[str, ...]] = {}
+        self.shapes: Mapping[str, tuple[int, ...]] = {}  # of the nodes that give a tensor
         self._traced = model
         try:
             self._traced = copy_model(model, hooks=False).eval()
             self.graph = trace(self._traced, Call((example,), {}), tracer=_LayerTracer())
             self._input = next(node for node in self.graph.nodes if node.op == "placeholder")
             self.homes = _homes(self.graph, model, layers)
-            self.row = tuple(_row(self.graph, self.homes, self._look(model, example)))
+            self.row = tuple(_row(self.graph, self.homes, self._look(model, example, converted)))
         except Exception as error:
             self.graph, self.homes = None, {}
             self.note = (
@@ -112,7 +122,7 @@ class Segments:
             env[node.name] = getattr(runner, node.op)(node.target, args, kwargs)
         return env
 
-    def _look(self, model: nn.Module, example: Tensor) -> _Looks:
+    def _look(self, model: nn.Module, example: Tensor, converted: nn.Module | None) -> _Looks:
         """Run the graph, make sure that it computes what the network computes, and look at it."""
         assert self.graph is not None
         with torch.no_grad():
@@ -121,7 +131,19 @@ class Segments:
             env = self._evaluated(model, tuple(self.graph.nodes), start)
         found = env[next(reversed(self.graph.nodes)).name]
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+        self.shapes = {
+            name: tuple(value.shape) for name, value in env.items() if isinstance(value, Tensor)
+        }
+        narrower: frozenset[str] = frozenset()
+        if converted is not None:
+            with torch.no_grad():
+                start = {name: _own(value) for name, value in self.start(example).items()}
+                fewer = self._evaluated(converted, tuple(self.graph.nodes), start)
+            narrower = frozenset(
+                name for name, shape in self.shapes.items() if fewer[name].shape != shape
+            )
         return _Looks(
+            narrower=narrower,
             sizes=frozenset(name for name, value in env.items() if not _holds_tensors(value)),
             maps=frozenset(name for name, value in env.items() if _is_map(value)),
             weighty=frozenset(
@@ -135,11 +157,15 @@ class Segments:
 
 @dataclass(frozen=True, slots=True)
 class _Looks:
-    """Names of nodes that give sizes only, that give maps, and that are layers with weights."""
+    """Names of nodes that give sizes only, that give maps, and that are layers with weights.
+
+    ``narrower`` are those that give fewer maps in the converted network.
+    """
 
     sizes: Set[str]
     maps: Set[str]
     weighty: Set[str]
+    narrower: Set[str] = frozenset()
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -234,7 +260,7 @@ def _row(
             narrow = least = mapped = None
         others += not inside and node.name in looks.weighty
         tensors = [name for name in alive[position] if name not in looks.sizes]
-        if node.op == "placeholder" or not tensors:
+        if node.op == "placeholder" or not tensors or not looks.narrower.isdisjoint(tensors):
             continue
         if len(tensors) == 1:
             narrow = position

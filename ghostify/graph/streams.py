@@ -102,6 +102,13 @@ class Streams:
             self.store.release(state)
         self.theirs = fresh
 
+    def pass_by(self, segment: Segment) -> None:
+        """Go on to the end of a segment in the original alone."""
+        fresh = self.behind(segment)
+        for state in self.theirs:
+            self.store.release(state)
+        self.theirs = fresh
+
     def inputs(self, segment: Segment, name: str, chunks: int) -> Calls:
         """Return what the converted layer reads from the first chunks."""
         layer = self.converted.get_submodule(name)

@@ -158,6 +158,7 @@ def test_a_folder_without_images(ghostify: Command, tmp_path: Path) -> None:
     [
         ("--block-steps", 2), ("--joint-steps", 2), ("--calibration-images", 8), ("--mean", "0.5"),
         ("--std", "0.2"), ("--resize", 40), ("--crop", 32), ("--split", "train"),
+        ("--stream-order", "own"),
     ],
 )  # fmt: skip
 def test_options_of_a_fit_go_with_a_fit(
@@ -182,6 +183,7 @@ def test_options_of_images_do_not_go_with_synthetic_ones(
     [
         ("--mean", "0.5,0.5"), ("--mean", "grey"), ("--std", "0,0,0"), ("--std", "nan,1,1"),
         ("--block-steps", -1), ("--joint-steps", "many"), ("--calibration-images", 0),
+        ("--stream-order", "any"),
     ],
 )  # fmt: skip
 def test_values_that_cannot_be(

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 import ghostify
 from ghostify.graph.calibrate import FitOptions
-from ghostify.graph.fold import fold_orders
+from ghostify.graph.fold import Move, fold_orders, move_maps
 from ghostify.graph.segments import Segments
+from ghostify.graph.slices import Kept
 from ghostify.models.resnet import resnet20_cifar
 from ghostify.models.torchvision_import import import_beside_torchvision
 from ghostify.nn.ghost import GhostModule
@@ -104,7 +105,7 @@ def check_permuted(
             assert same is (name not in permuted), name
 
 
-def test_a_chain_takes_up_every_order_but_the_last() -> None:
+def test_a_chain_takes_up_every_order() -> None:
     model = nn.Sequential(
         ghost(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2),
         ghost(8, 9, 2, ratio=3), nn.PReLU(9), nn.Dropout(),
@@ -113,7 +114,32 @@ def test_a_chain_takes_up_every_order_but_the_last() -> None:
         nn.Linear(8, 4),
     )  # fmt: skip
 
-    assert folded(model) == ["12"]
+    assert folded(model) == []
+
+
+def test_flattened_maps_let_the_order_pass() -> None:
+    """Each map gives 16 rows of the matrix behind, or one where means are taken."""
+    assert folded(nn.Sequential(ghost(3, 8, 1), nn.AvgPool2d(4), nn.Flatten(),
+                                nn.Linear(128, 4))) == []  # fmt: skip
+
+    class Means(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = ghost(3, 8, 1), ghost(8, 6, 2), nn.Linear(8 + 96, 5)
+            self.d, self.e = nn.Linear(8, 5), nn.Linear(96, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            rows = functional.adaptive_avg_pool2d(self.b(x), 4)
+            return self.d(x.mean([2, 3])) + self.e(rows.view(x.size(0), -1))
+
+    assert folded(Means()) == []
+
+
+def test_what_leaves_the_network_keeps_its_order() -> None:
+    assert folded(nn.Sequential(ghost(3, 8, 1), nn.ReLU())) == ["0"]
+    assert folded(nn.Sequential(ghost(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())) == ["0"]
+    assert folded(nn.Sequential(ghost(3, 8, 1), nn.AvgPool2d(4), nn.Flatten(2))) == ["0"]
 
 
 @pytest.mark.parametrize(
@@ -175,8 +201,136 @@ class Residual(nn.Module):
         return self.head(x + self.second(functional.relu_(self.norm(self.first(x)))))
 
 
-def test_the_maps_of_a_residual_stream_keep_their_copies() -> None:
+def test_a_residual_stream_with_several_orders_keeps_its_copies() -> None:
     assert folded(Residual()) == ["stem", "second"]
+
+
+def test_a_residual_stream_with_one_order_takes_it_up() -> None:
+    model = Residual()
+    model.second.reorder(model.stem.order)
+
+    assert folded(model) == []
+
+
+class Mixed(nn.Module):
+    """A stream that dense convolutions and a depthwise one write to, gated and read in pieces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.a = (
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            ghost(8, 8, 1),
+        )
+        self.deep = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.squeeze, self.excite = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1)
+        self.head = nn.Conv2d(11, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stream = self.norm(self.stem(x)).relu()
+        stream = stream + self.deep(self.a(stream)) * 2
+        gate = self.excite(self.squeeze(stream.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        stream = stream * gate * x[:, :1]
+        return self.head(torch.cat([x, stream], 1)[:, :, 1:])
+
+
+def test_all_that_writes_to_a_stream_is_permuted_alike() -> None:
+    assert folded(Mixed()) == []
+
+
+class Dense(nn.Module):
+    """Concatenated maps, as in a dense block: each writer has an order of its own."""
+
+    def __init__(self, extra: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.norm = ghost(3, 6, 1), ghost(6, 4, 2), nn.BatchNorm2d(10)
+        self.head, self.extra = nn.Conv2d(10, 4, 1), extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = torch.cat([x, self.b(x)], 1)
+        return self.head(self.norm(x + x.flip(1) if self.extra else x))
+
+
+def test_concatenated_maps_are_permuted_piece_by_piece() -> None:
+    assert folded(Dense(extra=False)) == []
+    assert folded(Dense(extra=True)) == ["a", "b"]
+
+
+class Padded(nn.Module):
+    """The shortcut of option A: maps of zeros on both sides."""
+
+    def __init__(self, orders: tuple[Sequence[int], Sequence[int]], mode: str) -> None:
+        super().__init__()
+        self.a, self.b, self.head = ghost(3, 4, 1), ghost(4, 8, 2, stride=2), nn.Conv2d(8, 4, 1)
+        self.a.reorder(torch.argsort(torch.tensor(orders[0])))
+        self.b.reorder(torch.argsort(torch.tensor(orders[1])))
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).relu()
+        sides = (0, 0, 0, 0, 2, 2)
+        if self.mode == "inside":
+            return self.head(self.b(x) + functional.pad(x[:, :, ::2, ::2], sides))
+        return self.head(self.b(x) + functional.pad(x[:, :, ::2, ::2], sides, value=2.0))
+
+
+@pytest.mark.parametrize("mode", ["inside", "constant"])
+def test_maps_beside_a_padded_shortcut_are_permuted_apart_from_it(mode: str) -> None:
+    """Places 2 to 5 carry the maps of the shortcut, in its order; the others change places."""
+    within = (2, 0, 3, 1)
+    fits = (7, 0, 4, 2, 5, 3, 1, 6)
+    assert folded(Padded((within, fits), mode)) == []
+
+    other_inside = (7, 0, 2, 3, 4, 5, 1, 6)
+    assert folded(Padded((within, other_inside), mode)) == ["a", "b"]
+    crossing = (2, 0, 4, 7, 5, 3, 1, 6)
+    assert folded(Padded((within, crossing), mode)) == ["a", "b"]
+
+
+def test_an_original_takes_the_same_moves_and_stays_what_it_was() -> None:
+    model = Mixed()
+    names = ["a"]
+    original = stir(dense(model))
+    segments = Segments(original, names, IMAGES)
+    found = fold_orders(segments, stir(model), names)
+    with torch.no_grad():
+        before = original(IMAGES.clone())
+        features = original.norm(original.stem(IMAGES))
+
+    move_maps(original, found.moves)
+
+    with torch.no_grad():
+        torch.testing.assert_close(original(IMAGES.clone()), before, rtol=1e-4, atol=1e-5)
+        moved = original.norm(original.stem(IMAGES))
+    order = next(move.places for move in found.moves if move.module == "norm")
+    torch.testing.assert_close(moved, features[:, list(order)])
+    assert order != tuple(range(8))
+
+
+def test_the_original_of_a_network_that_has_lost_maps_moves_those_that_are_kept() -> None:
+    torch.manual_seed(0)
+    original = stir(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    )
+    kept = Kept(out=(0, 2, 3, 7))
+    slices = {"0": kept, "1": kept, "3": Kept(reads=kept.out)}
+    swap = (1, 0, 3, 2)
+    moves = [Move("0", "out", swap), Move("1", "both", swap), Move("3", "in", swap)]
+    moved = copy.deepcopy(original)
+
+    move_maps(moved, moves, slices=slices)
+
+    with torch.no_grad():
+        torch.testing.assert_close(moved(IMAGES), original(IMAGES), rtol=1e-4, atol=1e-5)
+        found, wanted = moved[:2](IMAGES), original[:2](IMAGES)  # type: ignore[index]
+    torch.testing.assert_close(found, wanted[:, [2, 1, 0, 7, 4, 5, 6, 3]])
+
+
+def test_weights_that_are_computed_from_others_are_left_alone() -> None:
+    head = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 4, 1))
+
+    assert folded(nn.Sequential(ghost(3, 8, 1), nn.ReLU(), head)) == ["0"]
 
 
 class Several(nn.Module):
@@ -315,7 +469,7 @@ def test_a_kept_order_goes_through_save_and_load(tmp_path: Path) -> None:
     conversion = ghostify.convert(
         "resnet20_cifar",
         calibration=[torch.randn(8, 3, 32, 32)],
-        fit=FitOptions(block_steps=0, joint_steps=0, positions=4096),
+        fit=FitOptions(block_steps=0, joint_steps=0, positions=4096, stream_order="own"),
     )
     ghostify.save(conversion, tmp_path / "out")
 
