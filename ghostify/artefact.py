@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT",
     "ORIGINAL",
+    "PRUNED_FORMAT",
     "Manifest",
     "load",
     "load_original",
@@ -38,7 +39,10 @@ __all__ = [
 ]
 
 FORMAT = 1
-"""Version of the layout of ``ghostify.json``; a reader refuses any other."""
+"""Version of the layout of ``ghostify.json``; a reader refuses any that it does not know."""
+
+PRUNED_FORMAT = 2
+"""The same for networks that have lost maps: with the stages by which they are built."""
 
 ORIGINAL = "original.safetensors"
 """The network's weights before its conversion, where it was trained: a teacher for it."""
@@ -65,12 +69,15 @@ class Manifest:
     files: Mapping[str, str]  # SHA-256 by file name
     images: Mapping[str, Any] | None = None  # how the network wants its images
     history: tuple[Mapping[str, Any], ...] = ()  # what was done to the weights, in order
+    stages: tuple[Any, ...] = ()  # how it was made, where that takes more than the plan
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, with a digest of all of them."""
+        from ghostify.graph.rewrite import stages_as_json
+
         origin = self.origin
-        content = {
-            "format": FORMAT,
+        content: dict[str, Any] = {
+            "format": PRUNED_FORMAT if self.stages else FORMAT,
             "model": {"source": origin.source, "name": origin.name, "args": dict(origin.args)},
             "plan": self.plan.as_json(),
             "plan_digest": self.plan.digest,
@@ -87,6 +94,8 @@ class Manifest:
             "images": self.images and dict(self.images),
             "history": [dict(entry) for entry in self.history],
         }
+        if self.stages:
+            content["stages"] = stages_as_json(self.stages)
         return content | {"digest": _digest(content)}
 
 
@@ -129,6 +138,7 @@ def save(
         files={},
         images=conversion.images,
         history=conversion.history,
+        stages=conversion.stages,
     )
     page = summary(conversion)
     return _write(Path(path), manifest, model, page, conversion.original, force=force)
@@ -232,7 +242,8 @@ def load(path: str | Path, *, base: nn.Module | None = None) -> nn.Module:
     """
     from safetensors.torch import load_file
 
-    from ghostify.graph.rewrite import rewrite
+    from ghostify.graph.rewrite import rebuilt
+    from ghostify.graph.sites import conv_shapes
     from ghostify.models.zoo import rebuild
 
     path = Path(path)
@@ -246,7 +257,8 @@ def load(path: str | Path, *, base: nn.Module | None = None) -> nn.Module:
         )
     try:
         original = base if base is not None else rebuild(manifest.origin).model
-        model = rewrite(original, manifest.plan).model
+        manifest.plan.check(conv_shapes(original), model=type(original).__name__)
+        model = rebuilt(original, manifest.stages or (manifest.plan,))
     except PlanError as error:
         raise ArtefactError(f"{path} does not fit the network it names: {error}") from error
     state = dict(load_file(path / _WEIGHTS))
@@ -306,9 +318,10 @@ def parse_manifest(path: Path) -> Manifest:
         found = value["format"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ArtefactError(f"{path} is damaged: it is not the JSON of an artefact") from None
-    if found != FORMAT:
+    if found not in (FORMAT, PRUNED_FORMAT):
         raise ArtefactError(
-            f"{path} has format {found!r}, this version of ghostify reads {FORMAT}; "
+            f"{path} has format {found!r}, this version of ghostify reads {FORMAT} and "
+            f"{PRUNED_FORMAT}; "
             "convert again or use the version that wrote it"
         )
     digest = value.pop("digest", None)
@@ -335,6 +348,8 @@ def _check_file(path: Path, name: str, digest: str) -> None:
 
 
 def _manifest(value: dict[str, Any], path: Path) -> Manifest:
+    from ghostify.graph.rewrite import read_stages
+
     model = value["model"]
     return Manifest(
         origin=Origin(model["source"], model["name"], model["args"]),
@@ -351,6 +366,7 @@ def _manifest(value: dict[str, Any], path: Path) -> Manifest:
         files=value["files"],
         images=value.get("images"),
         history=tuple(value.get("history", ())),
+        stages=read_stages(value.get("stages", ()), where=str(path)),
     )
 
 

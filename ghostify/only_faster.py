@@ -15,7 +15,7 @@ from ghostify.cost.network_table import NetworkTable, Progress
 from ghostify.cost.table import LatencyTable
 from ghostify.cost.trials import Trial, try_against
 from ghostify.cost.workbench import Bench, Workbench
-from ghostify.errors import InputError
+from ghostify.errors import InputError, PlanError
 from ghostify.graph.probe import copy_model
 from ghostify.graph.rewrite import rewrite
 from ghostify.plan import Plan
@@ -176,13 +176,18 @@ def faster_plan(
             is none.
     """
     example = check_inputs(example)
+    if plan.prunes:
+        raise PlanError(
+            f"the plan prunes {next(iter(plan.prunes))}, and what pruning saves is not measured "
+            "layer by layer; leave out only_faster, or the pruned layers"
+        )
     if any(module.training for module in model.modules()):
         model = copy_model(model, hooks=False).eval()
     bench = bench or Workbench(options.runtime, threads=options.threads, batch=options.batch)
     table = table or LatencyTable.open(options.table)
     tell = on_progress or _ignore
     times = NetworkTable(table, model, example, sites, bench)
-    times.ensure({name: [spec] for name, spec in plan.layers.items()}, on_progress=on_progress)
+    times.ensure({name: [spec] for name, spec in plan.ghosts.items()}, on_progress=on_progress)
     groups = _groups(plan, sites)
     losing = {group for group in groups if not _wins(times, group, plan, options.margin)}
     winning = [group for group in groups if group not in losing]
@@ -209,7 +214,7 @@ def faster_plan(
             _dropped(
                 times, name, spec, lost=any(name in group for group in losing), options=options
             )
-            for name, spec in plan.layers.items()
+            for name, spec in plan.ghosts.items()
             if name not in kept
         ),
         trials=tuple(trials),
@@ -287,13 +292,13 @@ def _groups(plan: Plan, sites: Sequence[ConvSite]) -> list[_Group]:
 
 
 def _gain(times: NetworkTable, group: Iterable[str], plan: Plan) -> float:
-    gains = [times.gain_ms(name, plan.layers[name]) for name in group]
+    gains = [times.gain_ms(name, plan.ghosts[name]) for name in group]
     return sum(-math.inf if gain is None else gain for gain in gains)
 
 
 def _wins(times: NetworkTable, group: Iterable[str], plan: Plan, margin: float) -> bool:
     """Return whether the Ghost modules of a group save more than the margin."""
-    found = [times.time_of(name, plan.layers[name]) for name in group]
+    found = [times.time_of(name, plan.ghosts[name]) for name in group]
     known = [one for one in found if one is not None]
     if len(known) < len(found):
         return False

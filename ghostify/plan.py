@@ -1,4 +1,4 @@
-"""Plans: which layer becomes a Ghost module with which settings, by explicit names only."""
+"""Plans: which layer becomes a Ghost module or is pruned, and how, by explicit names only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ghostify.errors import PlanError, SpecError, nearest
-from ghostify.spec import GhostSpec
+from ghostify.spec import GhostSpec, LayerSpec, PruneSpec, parse_spec
 
 __all__ = ["Plan"]
 
@@ -26,7 +26,7 @@ class Plan:
     plan is refused for any network whose layers differ.
     """
 
-    layers: Mapping[str, GhostSpec]
+    layers: Mapping[str, LayerSpec]
     model: str = ""
     convs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -49,6 +49,16 @@ class Plan:
         return Plan, (dict(self.layers), self.model, dict(self.convs))
 
     @property
+    def ghosts(self) -> dict[str, GhostSpec]:
+        """The layers that become Ghost modules."""
+        return {name: one for name, one in self.layers.items() if isinstance(one, GhostSpec)}
+
+    @property
+    def prunes(self) -> dict[str, PruneSpec]:
+        """The layers that lose maps."""
+        return {name: one for name, one in self.layers.items() if isinstance(one, PruneSpec)}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the layers and their settings: equal plans, equal digests."""
         layers = self.as_json()["layers"]
@@ -59,12 +69,7 @@ class Plan:
         """Return the plan as plain values."""
         return {
             "model": self.model,
-            "layers": {
-                name: {"ratio": spec.ratio, "kernel": spec.kernel}
-                | ({"cheap": spec.cheap} if spec.cheap != "depthwise" else {})
-                | ({"round_to": spec.round_to} if spec.round_to != 1 else {})
-                for name, spec in self.layers.items()
-            },
+            "layers": {name: _layer_json(spec) for name, spec in self.layers.items()},
             "convs": {name: list(shape) for name, shape in self.convs.items()},
         }
 
@@ -135,21 +140,40 @@ class Plan:
                 )
 
 
-def _spec(value: object, where: str) -> GhostSpec:
+def _layer_json(spec: LayerSpec) -> dict[str, Any]:
+    if isinstance(spec, PruneSpec):
+        return {"prune": spec.ratio}
+    return (
+        {"ratio": spec.ratio, "kernel": list(spec.mixed) or spec.kernel}
+        | ({"cheap": spec.cheap} if spec.cheap != "depthwise" else {})
+        | ({"round_to": spec.round_to} if spec.round_to != 1 else {})
+    )
+
+
+def _spec(value: object, where: str) -> LayerSpec:
     try:
         if isinstance(value, str):
-            return GhostSpec.parse(value)
+            return parse_spec(value)
+        if isinstance(value, dict) and "prune" in value:
+            if len(value) > 1:
+                keys = ", ".join(map(str, value))
+                raise PlanError(f"{where}: a pruned layer has the key prune alone (got {keys})")
+            return PruneSpec(value["prune"])
         if isinstance(value, dict):
             for key in value:
                 if key not in _LAYER_KEYS:
                     raise PlanError(
-                        f"{where}.{key}: unknown key, a layer has ratio, kernel, cheap and round_to"
-                        + nearest(str(key), _LAYER_KEYS)
+                        f"{where}.{key}: unknown key, a layer has ratio, kernel, cheap and "
+                        "round_to, or prune" + nearest(str(key), (*_LAYER_KEYS, "prune"))
                     )
+            kernel = value.get("kernel")
+            if isinstance(kernel, list) and kernel:  # several sides in one module
+                rest = {key: one for key, one in value.items() if key != "kernel"}
+                return GhostSpec(**rest, mixed=tuple(kernel))
             return GhostSpec(**value)
     except SpecError as error:
         raise PlanError(f"{where}: {error}") from None
-    raise PlanError(f"{where}: must be like s2,d3 or {{ratio: 2, kernel: 3}} (got {value!r})")
+    raise PlanError(f"{where}: must be like s2,d3 or p0.5 (got {value!r})")
 
 
 def _shape(value: object, where: str) -> tuple[int, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ghostify.spec import LayerSpec, PruneSpec
+
 if TYPE_CHECKING:
     from ghostify.cost.budget import Cost
     from ghostify.graph.rewrite import Conversion
-    from ghostify.spec import GhostSpec
 
 __all__ = ["ONLY_FASTER", "closing", "renewed", "summary"]
 
@@ -20,26 +21,41 @@ _CLOSING = "MACs are multiply-adds."
 
 def summary(conversion: Conversion) -> str:
     """Return what was converted, what stayed and why, and the costs, as a Markdown page."""
-    lines = [f"# {conversion.plan.model}, ghosted", ""]
+    cut_down = _cut_down(conversion)
+    ghosted = bool(conversion.replaced) or not cut_down
+    lines = [f"# {conversion.plan.model}, {'ghosted' if ghosted else 'pruned'}", ""]
     if conversion.before and conversion.after:
         lines += _totals(conversion.before, conversion.after, conversion.input)
-    lines += ["## Converted", ""]
+    if cut_down:
+        lines += ["## Pruned", "", "| layer | maps before | kept |", "|---|---:|---:|"]
+        lines += [f"| {name} | {maps} | {left} |" for name, maps, left in cut_down]
+        lines += [""]
+    lines += ["## Converted", ""] if ghosted else []
     if conversion.layers:
         lines += [
             "| layer | s | d | MACs before | after | ratio (eq. 4) | s·c/(s+c-1) |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
         lines += [
-            f"| {layer.name} | {_ratio(layer.spec)} | {layer.spec.kernel} | {layer.before.macs:,} "
+            f"| {layer.name} | {_setting(layer.spec)} | {layer.before.macs:,} "
             f"| {layer.after.macs:,} | {layer.macs_ratio:.3f} | {layer.paper_ratio:.3f} |"
             for layer in conversion.layers
         ]
-    else:
+    elif ghosted:
         lines += ["| layer | s | d |", "|---|---:|---:|"]
         lines += [f"| {one.name} | {one.ratio} | {one.kernel} |" for one in conversion.replaced]
     lines += ["", "## Kept", "", "| layer | why |", "|---|---|"]
     lines += [f"| {skip.name} | {_cell(skip.reason)} |" for skip in conversion.skipped]
     return "\n".join([*lines, "", closing(conversion.history, seed=conversion.seed)])
+
+
+def _cut_down(conversion: Conversion) -> list[tuple[str, int, int]]:
+    """Return the convolutions that have lost maps, with the maps before and after."""
+    return [
+        (site.name, site.out_channels, len(kept.out))
+        for site in conversion.sites
+        if (kept := conversion.slices.get(site.name)) is not None and kept.out is not None
+    ]
 
 
 def closing(history: Sequence[Mapping[str, Any]], *, seed: int | None) -> str:
@@ -76,9 +92,14 @@ def _totals(before: Cost, after: Cost, shapes: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _ratio(spec: GhostSpec) -> str:
-    """Return s, and to what m was rounded up."""
-    return f"{spec.ratio}" if spec.round_to == 1 else f"{spec.ratio} (m to {spec.round_to})"
+def _setting(spec: LayerSpec) -> str:
+    """Return s, and to what m was rounded up, and d; or the share of the maps that went."""
+    if isinstance(spec, PruneSpec):
+        return f"pruned {spec.ratio:g} | "
+    rounded = "" if spec.round_to == 1 else f" (m to {spec.round_to})"
+    sides = "+".join(map(str, spec.kernels))
+    cheap = "" if spec.cheap == "depthwise" else f" ({spec.cheap})"
+    return f"{spec.ratio}{rounded} | {sides}{cheap}"
 
 
 def _told(entry: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from ghostify.errors import ArtefactError, PlanError
 from ghostify.plan import Plan
 from ghostify.plan_file import load_plan
-from ghostify.spec import GhostSpec
+from ghostify.spec import GhostSpec, PruneSpec
 
 PLAN = Plan({"a": GhostSpec(2, 3), "b": GhostSpec(4, 1)}, model="net", convs={"a": (8, 3, 3, 3)})
 
@@ -46,6 +47,17 @@ def test_a_rounding_survives_json_and_counts_in_the_digest(tmp_path: Path) -> No
     }
 
 
+def test_a_plan_may_prune_too(tmp_path: Path) -> None:
+    mixed = Plan({"a": GhostSpec(2, 3), "b": PruneSpec(0.5)})
+    file = tmp_path / "plan.yaml"
+    file.write_text("layers:\n  a: s2,d3\n  b: {prune: 0.5}\n  c: p0.25\n")
+
+    assert mixed.as_json()["layers"]["b"] == {"prune": 0.5}
+    assert Plan.from_json(mixed.as_json()) == mixed
+    assert load_plan(file).prunes == {"b": PruneSpec(0.5), "c": PruneSpec(0.25)}
+    assert load_plan(file).ghosts == {"a": GhostSpec(2, 3)}
+
+
 def test_a_plan_without_rounding_is_written_and_hashed_as_before_there_was_any() -> None:
     """The SHA-256 of the JSON ``{"a":{"kernel":3,"ratio":2}}``, taken by hand."""
     plan = Plan({"a": GhostSpec(2, 3)})
@@ -64,7 +76,10 @@ def test_a_plan_without_rounding_is_written_and_hashed_as_before_there_was_any()
         ),
         ("layers: {a: {ration: 2}}", "layers.a.ration: unknown key"),
         ("layers: {a: s1}", "layers.a: GhostSpec.ratio (s) must be >= 2 (got 1)"),
-        ("layers: {a: 7}", "layers.a: must be like s2,d3"),
+        ("layers: {a: 7}", "layers.a: must be like s2,d3 or p0.5"),
+        ("layers: {a: p2}", "layers.a: PruneSpec.ratio must be above 0 and below 1"),
+        ("layers: {a: {prune: 0.5, ratio: 2}}", "layers.a: a pruned layer has the key prune alone"),
+        ("layers: {a: {prun: 0.5}}", "layers.a.prun: unknown key"),
         ("layers: {a: r0}", "layers.a: GhostSpec.round_to must be >= 1 (got 0)"),
         ("layers: {a: {ratio: two}}", "GhostSpec.ratio must be a whole number (got 'two')"),
         ("layers: {a: {cheap: [x]}}", "GhostSpec.cheap must be one of: depthwise"),
@@ -129,3 +144,22 @@ def test_a_layer_outside_the_plan_may_differ() -> None:
     plan = Plan({"a": GhostSpec()}, convs={"a": (8, 3, 3, 3), "head": (1000, 8, 1, 1)})
 
     plan.check({"a": (8, 3, 3, 3), "head": (10, 8, 1, 1)})
+
+
+def test_cheap_operations_and_mixed_kernels_survive_json() -> None:
+    blurred, scaled = GhostSpec(2, 5, "blur"), GhostSpec(cheap="affine")
+    plan = Plan({"a": blurred, "b": GhostSpec(3, mixed=(1, 3)), "c": scaled})
+
+    value = plan.as_json()
+
+    assert value["layers"]["b"] == {"ratio": 3, "kernel": [1, 3]}
+    assert value["layers"]["a"]["cheap"] == "blur"
+    assert Plan.from_json(json.loads(json.dumps(value))) == plan
+    by_hand = Plan.from_json({"layers": {"a": "s2,d5,blur", "b": "s3,d1+3", "c": "affine"}})
+    assert by_hand.layers == plan.layers
+
+
+@pytest.mark.parametrize("kernel", [[], [3], [3, "5"], [5, 3], "3"])
+def test_kernels_in_a_plan_are_checked(kernel: object) -> None:
+    with pytest.raises(PlanError, match=r"plan: layers\.a"):
+        Plan.from_json({"layers": {"a": {"ratio": 2, "kernel": kernel}}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -22,6 +22,8 @@ __all__ = ["Calibration", "read_calibration", "with_images"]
 
 _SMALL, _FEW, _MANY = 64, 256, 2048
 _BATCH = 64
+
+_Kind = TypeVar("_Kind", bound=Conversion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def read_calibration(fit: FitRequest, built: Built, request: Request) -> Calibra
     return Calibration(batches, preprocess, options, data)
 
 
-def with_images(conversion: Conversion, calibration: Calibration) -> Conversion:
+def with_images(conversion: _Kind, calibration: Calibration) -> _Kind:
     """Note down how the network wants its images, and what was remarkable about these."""
     notes: tuple[str, ...] = ()
     if isinstance(calibration.images, CalibrationBatches):

@@ -14,7 +14,7 @@ from rich.table import Table
 from ghostify.cost.budget import Cost
 from ghostify.cost.closed_form import LayerCost
 from ghostify.rules import Skipped
-from ghostify.spec import ConvSite
+from ghostify.spec import ConvSite, GhostSpec, PruneSpec
 
 if TYPE_CHECKING:
     from ghostify.api import Inspection
@@ -82,7 +82,7 @@ def layer_table(
     return table
 
 
-def totals_table(before: Cost, after: Cost, *, replaced: int, kept: int) -> Table:
+def totals_table(before: Cost, after: Cost, *, replaced: int, kept: int, pruned: int = 0) -> Table:
     """Parameters and multiply-adds of the whole network, before and after."""
     table = Table(header_style="bold", pad_edge=False, box=None)
     for title in ("", "before", "after", "ratio"):
@@ -94,7 +94,13 @@ def totals_table(before: Cost, after: Cost, *, replaced: int, kept: int) -> Tabl
         table.add_row(title, amount(old), amount(new), f"{old / max(new, 1):.2f}x")
     if after.copied:
         table.add_row("numbers reordered", "", amount(after.copied), "")
-    table.add_row("convolutions", str(replaced + kept), f"{replaced} Ghost, {kept} kept", "")
+    counts = (("Ghost", replaced - pruned), ("pruned", pruned), ("kept", kept))
+    parts = [
+        f"{count} {what}"
+        for what, count in counts
+        if count or what == "kept" or (what == "Ghost" and not pruned)
+    ]
+    table.add_row("convolutions", str(replaced + kept), ", ".join(parts), "")
     return table
 
 
@@ -121,24 +127,60 @@ def overview(name: str, found: Inspection | Conversion) -> None:
     page(
         layer_table(found.sites, found.layers, found.skipped),
         f"\n{name}, input {', '.join(found.input)}",
-        totals_table(before, after, replaced=len(found.layers), kept=len(found.skipped)),
+        totals_table(
+            before,
+            after,
+            replaced=len(found.layers),
+            kept=len(found.skipped),
+            pruned=sum(isinstance(layer.spec, PruneSpec) for layer in found.layers),
+        ),
+    )
+
+
+def pruned_page(found: Conversion) -> None:
+    """Print the layers that have lost maps, and the totals."""
+    before, after = _costs(found)
+    table = Table(header_style="bold", pad_edge=False, box=None)
+    for title in ("layer", "maps", "kept"):
+        table.add_column(title, justify="left" if title == "layer" else "right")
+    rows = 0
+    for site in found.sites:
+        kept = found.slices.get(site.name)
+        if kept is not None and kept.out is not None:
+            table.add_row(escape(site.name), str(site.out_channels), str(len(kept.out)))
+            rows += 1
+    page(
+        table,
+        f"\n{found.plan.model}, input {', '.join(found.input)}",
+        totals_table(before, after, replaced=rows, kept=len(found.sites) - rows, pruned=rows),
     )
 
 
 def as_json(model: str, found: Inspection | Conversion) -> dict[str, Any]:
     """Return what both verbs print for machines."""
     before, after = _costs(found)
+    pruned = [
+        {"name": layer.name, "prune": layer.spec.ratio}
+        for layer in found.layers
+        if isinstance(layer.spec, PruneSpec)
+    ]
     return {
         "model": model,
         "before": before.as_json(),
         "after": after.as_json(),
         "replaced": [
-            {"name": layer.name, "ratio": layer.spec.ratio, "kernel": layer.spec.kernel}
+            {
+                "name": layer.name,
+                "ratio": layer.spec.ratio,
+                "kernel": list(layer.spec.mixed) or layer.spec.kernel,
+            }
+            | ({"cheap": layer.spec.cheap} if layer.spec.cheap != "depthwise" else {})
             | ({"round_to": layer.spec.round_to} if layer.spec.round_to != 1 else {})
             for layer in found.layers
+            if isinstance(layer.spec, GhostSpec)
         ],
         "skipped": [{"name": skip.name, "reason": skip.reason} for skip in found.skipped],
-    }
+    } | ({"pruned": pruned} if pruned else {})
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -16,7 +16,8 @@ from ghostify.errors import CountError
 from ghostify.graph.probe import Probe, copy_model, sentence
 from ghostify.graph.sites import Sites, find_sites
 from ghostify.graph.trace import CONVOLUTIONS
-from ghostify.nn.ghost import ChannelScale, GhostModule
+from ghostify.nn.cheap import ChannelScale
+from ghostify.nn.ghost import GhostModule
 from ghostify.spec import ConvSite
 
 __all__ = [

@@ -180,7 +180,7 @@ class NetworkTable:
 
     def _summed(self, plan: Plan, base: float) -> float:
         total = base
-        for name, spec in plan.layers.items():
+        for name, spec in plan.ghosts.items():
             gain = self.gain_ms(name, spec)
             if gain is None:
                 raise TableError(

@@ -1,4 +1,4 @@
-"""Put Ghost modules into a deep copy of a network, where a plan says so."""
+"""Put Ghost modules into a deep copy of a network, and cut maps away, where a plan says so."""
 
 from __future__ import annotations
 
@@ -17,12 +17,24 @@ from ghostify.cost.closed_form import LayerCost
 from ghostify.errors import PlanError, SpecError
 from ghostify.graph.probe import check_model, copy_model
 from ghostify.graph.sites import conv_shapes
+from ghostify.graph.slices import Slices, cut, read_slices, slices_as_json
 from ghostify.nn.ghost import HOOKS, GhostModule
 from ghostify.plan import Plan
 from ghostify.rules import Skipped
-from ghostify.spec import ConvSite, GhostSpec, Origin
+from ghostify.spec import ConvSite, GhostSpec, LayerSpec, Origin
 
-__all__ = ["Conversion", "Replaced", "rewrite"]
+__all__ = [
+    "Conversion",
+    "Replaced",
+    "Stage",
+    "read_stages",
+    "rebuilt",
+    "rewrite",
+    "stages_as_json",
+]
+
+Stage = Plan | Slices
+"""One step from the base network: Ghost modules by a plan, or maps that are cut away."""
 
 _CONV_ATTRIBUTES = frozenset(vars(nn.Conv2d(1, 1, 1, device="meta")))
 
@@ -58,10 +70,26 @@ class Conversion:
     original: Mapping[str, Tensor] | None = None  # state of the network before, if it was trained
     images: Mapping[str, Any] | None = None  # how it wants its images, as plain values
     history: tuple[Mapping[str, Any], ...] = ()  # what was done to the weights, in order
+    slices: Slices = field(default_factory=dict)  # what layers keep that have lost maps
+    stages: tuple[Stage, ...] = ()  # how to come from the base to the model, where maps were cut
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The convolutions that became Ghost modules, lost maps, or read fewer of them."""
+        ghosts = {one.name for one in self.replaced}
+        pruned = set(self.slices)
+        known = [site.name for site in self.sites]
+        found = ghosts | (pruned & (set(known) | set(self.plan.layers)))
+        return tuple(sorted(found, key=lambda name: known.index(name) if name in known else -1))
 
 
 def rewrite(
-    model: nn.Module, plan: Plan, *, seed: int = 0, skipped: Sequence[Skipped] = ()
+    model: nn.Module,
+    plan: Plan,
+    *,
+    seed: int = 0,
+    skipped: Sequence[Skipped] = (),
+    slices: Slices | None = None,
 ) -> Conversion:
     """Replace the planned convolutions in a copy of ``model``, which stays untouched.
 
@@ -71,18 +99,30 @@ def rewrite(
     New weights are drawn for each layer from ``seed`` and the layer's name, so they do not
     depend on what else is converted.
 
+    Args:
+        slices: what each layer keeps, for a plan that prunes
+            (:func:`ghostify.pruners.planned.choose_maps`); the maps go first.
+
     Raises:
         ModelError: the model cannot be copied.
-        PlanError: the plan is for another network.
+        PlanError: the plan is for another network, or prunes and ``slices`` are missing.
     """
     check_model(model)
     shapes = conv_shapes(model)
-    plan.check(shapes, model=plan.model or type(model).__name__)
+    kind = type(model)
+    plan.check(shapes, model=plan.model or kind.__name__)
     _check_ties(model, plan)
+    if plan.prunes and slices is None:
+        raise PlanError(
+            "the plan prunes layers, and which maps go is not said; convert with "
+            "ghostify.convert, which chooses them"
+        )
+    if slices:
+        model = cut(model, slices)
     memo: dict[int, object] = {}
     ghosts: dict[str, tuple[nn.Conv2d, GhostModule]] = {}
     made: dict[int, tuple[nn.Conv2d, GhostModule]] = {}  # by the weight of the convolution
-    for name, spec in plan.layers.items():
+    for name, spec in plan.ghosts.items():
         conv = model.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)  # conv_shapes lists nothing else
         ghost = _ghost(conv, spec, name, seed)
@@ -94,10 +134,54 @@ def rewrite(
     converted = copy_model(model, memo)
     for conv, ghost in ghosts.values():
         _take_over(conv, ghost, memo)
-    replaced = tuple(Replaced(name, spec.ratio, spec.kernel) for name, spec in plan.layers.items())
-    own_plan = Plan(plan.layers, model=plan.model or type(model).__name__, convs=shapes)
-    origin = Origin("memory", f"{type(model).__module__}.{type(model).__qualname__}")
-    return Conversion(converted, own_plan, replaced, tuple(skipped), seed=seed, origin=origin)
+    replaced = tuple(Replaced(name, spec.ratio, spec.kernel) for name, spec in plan.ghosts.items())
+    own_plan = Plan(plan.layers, model=plan.model or kind.__name__, convs=shapes)
+    return Conversion(
+        converted,
+        own_plan,
+        replaced,
+        tuple(skipped),
+        seed=seed,
+        origin=Origin("memory", f"{kind.__module__}.{kind.__qualname__}"),
+        slices=slices or {},
+        stages=(dict(slices), Plan(dict(plan.ghosts))) if slices else (),
+    )
+
+
+def rebuilt(model: nn.Module, stages: Sequence[Stage]) -> nn.Module:
+    """Bring a base network into the form that it had after these stages; weights are new.
+
+    Raises:
+        PlanError: a stage is for another network.
+    """
+    for stage in stages:
+        model = rewrite(model, stage).model if isinstance(stage, Plan) else cut(model, stage)
+    return model
+
+
+def stages_as_json(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """Return stages as plain values."""
+    return [
+        {"ghosts": stage.as_json()["layers"]}
+        if isinstance(stage, Plan)
+        else {"slices": slices_as_json(stage)}
+        for stage in stages
+    ]
+
+
+def read_stages(value: Sequence[Mapping[str, Any]], *, where: str) -> tuple[Stage, ...]:
+    """Read what :func:`stages_as_json` gave.
+
+    Raises:
+        PlanError: settings that cannot be.
+        ValueError: it is something else.
+    """
+    return tuple(
+        Plan.from_json({"layers": stage["ghosts"]}, where=where)
+        if "ghosts" in stage
+        else read_slices(stage["slices"])
+        for stage in value
+    )
 
 
 def _ghost(conv: nn.Conv2d, spec: GhostSpec, name: str, seed: int) -> GhostModule:
@@ -111,11 +195,12 @@ def _ghost(conv: nn.Conv2d, spec: GhostSpec, name: str, seed: int) -> GhostModul
 
 
 def _share_weights(first: GhostModule, second: GhostModule, *, biases: bool) -> None:
-    parts = zip((second.primary, *second.cheap), (first.primary, *first.cheap), strict=True)
-    for mine, theirs in parts:
-        mine.weight = theirs.weight
-        if biases:
-            mine.bias = theirs.bias
+    """Let two modules have the same filters, fixed ones included; offsets only if asked to."""
+    theirs = (first.primary, *first.cheap.modules())
+    for mine, other in zip((second.primary, *second.cheap.modules()), theirs, strict=True):
+        for name in ("weight", "filters", *(["bias"] if biases else [])):
+            if hasattr(mine, name):
+                setattr(mine, name, getattr(other, name))
 
 
 def _take_over(conv: nn.Conv2d, ghost: GhostModule, memo: dict[int, object]) -> None:
@@ -132,7 +217,7 @@ def _take_over(conv: nn.Conv2d, ghost: GhostModule, memo: dict[int, object]) -> 
 
 def _check_ties(model: nn.Module, plan: Plan) -> None:
     """Make sure that convolutions which share a weight also share their settings."""
-    seen: dict[int, tuple[str, GhostSpec | None]] = {}
+    seen: dict[int, tuple[str, LayerSpec | None]] = {}
     for name, module in model.named_modules():
         weight = module._parameters.get("weight")
         if weight is None:

@@ -204,3 +204,16 @@ def test_names_with_dots_are_found() -> None:
     model = nn.Sequential(OrderedDict(a=nn.Sequential(OrderedDict(b=networks.plain()))))
 
     assert isinstance(rewrite(model, plan("a.b.3")).model.a.b[3], GhostModule)
+
+
+@pytest.mark.parametrize("text", ["s2,d3", "s2,d3,shift", "s3,d1+3"])
+def test_twins_share_their_filters_fixed_ones_included(text: str) -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1))
+    model[1].weight = model[0].weight
+    spec = GhostSpec.parse(text)
+
+    first, second = rewrite(model, Plan({"0": spec, "1": spec})).model
+
+    for name, value in first.cheap.state_dict(keep_vars=True).items():
+        same = second.cheap.state_dict(keep_vars=True)[name] is value
+        assert same == (not name.endswith("bias")), name

@@ -1,0 +1,1 @@
+"""Removing output maps: the baselines that Ghost modules are compared with."""
