@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostify.errors import WeightsError, nearest
+from ghostify.models.ghostnet_weights import renamed_for
 
 __all__ = ["load_weights", "read_checkpoint"]
 
@@ -39,14 +40,15 @@ _SHOWN = 3
 def load_weights(model: nn.Module, path: str | Path, *, name: str = "the model") -> None:
     """Load a checkpoint file into a model, in place; all of it or nothing.
 
-    Wrappers' prefixes (``module.``, ``_orig_mod.``, one common prefix) are stripped.
+    Wrappers' prefixes (``module.``, ``_orig_mod.``, one common prefix) are stripped, and
+    GhostNet's weights take the names that the model has for them.
 
     Raises:
         WeightsError: the file cannot be read safely, or its keys or shapes do not fit.
     """
     path = Path(path)
     own = model.state_dict()
-    state = _without_prefix(read_checkpoint(path), own)
+    state = renamed_for(own, _without_prefix(read_checkpoint(path), own))
     wrong = {
         key: (tuple(value.shape), tuple(own[key].shape))
         for key, value in state.items()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostify.errors import InputError, ModelError, ModelNotFoundError, nearest
-from ghostify.models import resnet, vgg
+from ghostify.models import ghostnet, resnet, vgg
 from ghostify.models.torchvision_import import import_beside_torchvision, require
 from ghostify.plan import Plan
 from ghostify.spec import Origin
@@ -28,8 +28,12 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "resnet56_cifar": resnet.resnet56_cifar,
     "resnet110_cifar": resnet.resnet110_cifar,
     "vgg16_cifar": vgg.vgg16_cifar,
+    "ghostnet": ghostnet.ghostnet,
 }
-"""The paper's networks that no library has."""
+"""The paper's networks that no library has, or that it has at a few widths only."""
+
+_TOLD = {"ghostnet": "ghostnet is ghostify's own (timm's go by timm:ghostnet_100 and the like)"}
+"""What is said of a bare name that another library's names resemble."""
 
 _DETECTOR_SIDE = 320
 _VIDEO_FRAMES = 16
@@ -45,6 +49,7 @@ class Built:
     kind: str = "image"  # "image", "detection", "video" or "flow": what forward takes
     note: str = ""  # which library a bare name was taken from, what was assumed
     ghosted: Plan | None = None  # of a network that is converted already
+    stages: tuple[Any, ...] = ()  # of one that has lost maps, as of a conversion
 
 
 def build(
@@ -166,7 +171,7 @@ def _locate(name: str) -> tuple[str, str, str]:
     if colon:
         return "factory", name, ""
     if name in OWN:
-        return "ghostify", name, ""
+        return "ghostify", name, _TOLD.get(name, "")
     vision = import_if_there("torchvision.models")
     if vision is not None and name in vision.list_models():
         return (
