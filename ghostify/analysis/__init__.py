@@ -1,0 +1,1 @@
+"""What a network's feature maps have in common: how redundant they are, and pictures of them."""
