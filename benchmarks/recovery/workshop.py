@@ -7,13 +7,10 @@ import fcntl
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,6 +25,7 @@ from ghostify.data.batches import (
 )
 from ghostify.data.images import open_images
 from ghostify.data.preprocess import normalise, preprocess_of
+from ghostify.data.subset import Subset
 from ghostify.graph.calibrate import FitOptions, calibrate
 from ghostify.models.weights import load_weights
 from ghostify.models.zoo import Built, build
@@ -36,21 +34,6 @@ from ghostify.train.loop import train
 from ghostify.train.recipe import load_recipe
 from recovery.pruning import macs_of, pruned, slimmed
 from recovery.study import CALIBRATION, CHECKPOINTS, VALIDATION, plan_path
-
-
-class Some(Images):
-    """Some images of a set, in a given order."""
-
-    def __init__(self, images: Images, indices: Iterable[int]) -> None:
-        self._images, self._indices = images, np.asarray(list(indices), dtype=np.int64)
-        super().__init__(images.name, images.labels[self._indices], images.classes)
-
-    def load(self, index: int) -> Image.Image:
-        return self._images.load(int(self._indices[index]))
-
-    def listing(self) -> Iterable[tuple[str, int]]:
-        yield from self._images.listing()
-        yield " ".join(map(str, self._indices)), len(self)
 
 
 class Workshop:
@@ -68,8 +51,8 @@ class Workshop:
         self.images = open_images(data / "cifar10-jpeg", split="train")
         self.test = open_images(data / "cifar10-jpeg", split="test")
         count = len(self.images)
-        self.fitting = Some(self.images, range(count - VALIDATION))
-        self.validation = Some(self.images, range(count - VALIDATION, count))
+        self.fitting = Subset(self.images, range(count - VALIDATION))
+        self.validation = Subset(self.images, range(count - VALIDATION, count))
         built = build("resnet20_cifar", seed=0)
         assert built.input_size is not None
         self.preprocess = preprocess_of(built.model, built.origin, built.input_size)
@@ -122,25 +105,10 @@ class Workshop:
         """Return unlabelled images, normalised."""
         return calibration_batches(self.images, self.preprocess, count=count, seed=seed)
 
-    def fit(
-        self,
-        teacher: nn.Module,
-        network: nn.Module,
-        layers: list[str],
-        seed: int,
-        *,
-        quick: bool = False,
-    ) -> float:
-        """Fit a Ghost network, or reconstruct a pruned one, in place; return the seconds.
-
-        Args:
-            quick: fewer images and no gradient steps.
-        """
-        options = FitOptions(seed=seed)
-        if quick:
-            options = replace(options, block_steps=0, joint_steps=0)
-        count = 512 if quick else CALIBRATION
-        images = self.calibration(seed, count)
+    def fit(self, teacher: nn.Module, network: nn.Module, layers: list[str], seed: int) -> float:
+        """Fit a Ghost network, or reconstruct a pruned one, in place; return the seconds."""
+        options = FitOptions(seed=seed, stream_order="own")  # features stay beside the teacher's
+        images = self.calibration(seed)
         teacher, network = teacher.to(self.device), network.to(self.device)
         report = calibrate(teacher, network, layers, images, options=options)
         teacher.cpu()
@@ -175,7 +143,7 @@ class Workshop:
 
     def _estimate_norms(self, network: nn.Module, seed: int) -> None:
         """Estimate the statistics of all batch norms anew, under the training augmentation."""
-        some = Some(self.images, calibration_order(self.images, seed)[:CALIBRATION])
+        some = Subset(self.images, calibration_order(self.images, seed)[:CALIBRATION])
         norms = [one for one in network.modules() if isinstance(one, nn.BatchNorm2d)]
         moments = [norm.momentum for norm in norms]
         for norm in norms:

@@ -87,6 +87,7 @@ def train(
     anew: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    watch: Callable[[int, nn.Module], None] | None = None,
 ) -> Outcome:
     """Train a copy of a network; neither it nor the teacher is changed.
 
@@ -105,6 +106,8 @@ def train(
         anew: remove a run that is there; files of others may stay.
         on_progress: called a few times a second at most.
         should_stop: asked after each step; if so, a checkpoint is written and the run ends.
+        watch: called after each step with its number and the network as it would be given back,
+            which it may run but not change; what it raises ends the run.
 
     Raises:
         TrainingError: network, teacher, images and recipe do not fit each other, or the loss
@@ -124,7 +127,13 @@ def train(
             unlike,
             engine,
             _Habits(
-                checkpoint_every, evaluate_every, evaluate_first, on_progress, should_stop, anew
+                checkpoint_every,
+                evaluate_every,
+                evaluate_first,
+                on_progress,
+                should_stop,
+                watch,
+                anew,
             ),
         )
         try:
@@ -162,6 +171,7 @@ class _Habits:
     evaluate_first: bool
     on_progress: Callable[[Progress], None] | None
     should_stop: Callable[[], bool] | None
+    watch: Callable[[int, nn.Module], None] | None
     anew: bool
 
 
@@ -306,6 +316,11 @@ class _Run:
                 self._clock.start()
             self._record(measured=measured, keep=measured or whole or last)
         self._show(last)
+        if habits.watch is not None:
+            self._clock.stop()
+            habits.watch(step, self._learner.result)
+            self._learner.training_again()
+            self._clock.start()
         stop = self._asked_to_stop()
         if self._directory is not None and (stop or last or self._checkpoint_due(whole)):
             self._checkpoint()

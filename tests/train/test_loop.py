@@ -251,3 +251,30 @@ def test_the_recipe_chooses_the_augmentation() -> None:
     chosen = train(toy(), recipe(augment="none"), IMAGES, PREPROCESS, device="cpu")
 
     assert same(chosen.model, train(toy(), recipe(), IMAGES, plain, device="cpu").model)
+
+
+def test_a_watcher_sees_every_step_and_changes_none() -> None:
+    """It gets the network as it would be given back, in whatever mode it leaves it."""
+    seen: list[tuple[int, float]] = []
+
+    def watch(step: int, network: nn.Module) -> None:
+        network.eval()
+        with torch.no_grad():
+            seen.append((step, float(network(torch.ones(1, 3, 8, 8)).sum())))
+
+    watched = train(toy(), recipe(steps=5), IMAGES, PREPROCESS, device="cpu", watch=watch)
+
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5]
+    assert same(watched.model, run(toy(), steps=5).model)
+    with torch.no_grad():
+        last = float(watched.model.eval()(torch.ones(1, 3, 8, 8)).sum())
+    assert seen[-1][1] == pytest.approx(last)
+
+
+def test_what_a_watcher_raises_ends_the_run() -> None:
+    def watch(step: int, _network: nn.Module) -> None:
+        if step == 3:
+            raise ZeroDivisionError(step)
+
+    with pytest.raises(ZeroDivisionError, match="3"):
+        train(toy(), recipe(steps=5), IMAGES, PREPROCESS, device="cpu", watch=watch)

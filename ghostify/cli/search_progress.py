@@ -1,0 +1,128 @@
+"""A live display of a search on standard error: best so far, pace, what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ghostify.cli import interrupt
+
+if TYPE_CHECKING:
+    from ghostify.search.outcome import Outcome
+
+__all__ = ["SearchBar"]
+
+_WINDOW = 30  # trials that the pace is taken of
+
+
+class SearchBar:
+    """Shows what begins, then how the search stands; leaves no trace on a terminal.
+
+    Elsewhere only improvements of the best are printed. Meanwhile, what foreign code prints
+    goes to standard error.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, figures="", visible=False)
+        self._elsewhere = contextlib.redirect_stdout(sys.stderr)
+        self._best: tuple[str, int] | None = None
+        self._seen: list[tuple[float, int]] = []
+
+    def step(self, description: str) -> None:
+        """Say what begins now."""
+        self._bar.update(
+            self._task, description=description, visible=True, total=None, completed=0, figures=""
+        )
+
+    def detail(self, done: int, of: int, description: str) -> None:
+        """Say how far the present step is."""
+        interrupt.check()
+        self._bar.update(
+            self._task, completed=done, total=of or None, figures=f"{done}/{of} {description}"
+        )
+
+    def wait(self, what: str) -> None:
+        """Say that the work has to wait."""
+        if not self._quiet:
+            self._console.print(f"[dim]{what}[/dim]")
+
+    def show(self, now: Outcome) -> None:
+        """Show how the search stands."""
+        from ghostify.search.agenda import standing_of
+
+        standing = standing_of(now.records, now.rungs)
+        pace, left = self._pace(standing.final, standing.planned)
+        best = now.best
+        figures = [f"{standing.final}/{standing.planned}"]
+        if best is not None:
+            figures.append(f"best {best.score['divergence']:.4f} ({best.rung})")
+        tried = [one for one in now.records if one.state in ("complete", "pruned")]
+        share = 100 * sum(one.feasible for one in tried) / max(1, len(tried))
+        figures.append(f"feasible {share:.0f} % ({standing.repaired} repaired)")
+        if pace:
+            figures.append(f"{pace:.2f} trials/s" if pace < 10 else f"{pace:.0f} trials/s")
+            figures.append(f"{_duration(left)} left")
+        self._bar.update(
+            self._task,
+            description="searching",
+            total=standing.planned,
+            completed=standing.final,
+            figures="  ".join(figures),
+            visible=True,
+        )
+        key = None if best is None else (best.rung, best.number)
+        if best is not None and key != self._best:
+            self._best = key
+            if not self._quiet and not self._console.is_terminal:
+                costs = best.costs.get("macs", 0.0) / (now.original.get("macs") or 1.0)
+                self._console.print(
+                    f"[dim]trial {best.number} ({best.rung}): divergence "
+                    f"{best.score['divergence']:.4f} at {costs:.3f}x MACs[/dim]"
+                )
+
+    def _pace(self, done: int, planned: int) -> tuple[float, float]:
+        """Return trials a second of late, and the seconds that are left."""
+        if not self._seen or self._seen[-1][1] != done:
+            self._seen = [*self._seen[-_WINDOW:], (time.monotonic(), done)]
+        (began, first), (_, last) = self._seen[0], self._seen[-1]
+        pace = (last - first) / max(1e-9, time.monotonic() - began)
+        return pace, (planned - done) / pace if pace else 0.0
+
+    def __enter__(self) -> SearchBar:
+        self._elsewhere.__enter__()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        self._elsewhere.__exit__(kind, error, trace)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

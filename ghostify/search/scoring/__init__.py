@@ -1,0 +1,1 @@
+"""Scores of plans: without training, after a short distillation, after a whole recipe."""
