@@ -6,6 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ghostify.analysis.feature_maps import FeatureMaps, feature_maps
+    from ghostify.analysis.measure import redundancy
+    from ghostify.analysis.values import Redundancy
     from ghostify.api import Inspection, convert, inspect
     from ghostify.artefact import load, save
     from ghostify.errors import GhostifyError
@@ -16,8 +19,10 @@ if TYPE_CHECKING:
     from ghostify.plan import Plan
     from ghostify.plan_file import load_plan
     from ghostify.profiling import Profile, profile
+    from ghostify.pruning import Pruned, prune
     from ghostify.search.space import SearchSpace, load_space
-    from ghostify.spec import GhostSpec
+    from ghostify.searching import search
+    from ghostify.spec import GhostSpec, PruneSpec
     from ghostify.timing import Comparison, latency
     from ghostify.train.recipe import Recipe, load_recipe
     from ghostify.training import Trained, evaluate, finetune
@@ -26,18 +31,23 @@ __all__ = [
     "Comparison",
     "Conversion",
     "Exported",
+    "FeatureMaps",
     "GhostModule",
     "GhostSpec",
     "GhostifyError",
     "Inspection",
     "Plan",
     "Profile",
+    "PruneSpec",
+    "Pruned",
     "Recipe",
+    "Redundancy",
     "SearchSpace",
     "Trained",
     "convert",
     "evaluate",
     "export",
+    "feature_maps",
     "finetune",
     "inspect",
     "latency",
@@ -47,26 +57,34 @@ __all__ = [
     "load_space",
     "optimize",
     "profile",
+    "prune",
+    "redundancy",
     "rewrite",
     "save",
+    "search",
 ]
 
 _HOMES = {
     "Comparison": "ghostify.timing",
     "Conversion": "ghostify.graph.rewrite",
     "Exported": "ghostify.exports",
+    "FeatureMaps": "ghostify.analysis.feature_maps",
     "GhostModule": "ghostify.nn.ghost",
     "GhostSpec": "ghostify.spec",
     "GhostifyError": "ghostify.errors",
     "Inspection": "ghostify.api",
     "Plan": "ghostify.plan",
     "Profile": "ghostify.profiling",
+    "PruneSpec": "ghostify.spec",
+    "Pruned": "ghostify.pruning",
     "Recipe": "ghostify.train.recipe",
+    "Redundancy": "ghostify.analysis.values",
     "SearchSpace": "ghostify.search.space",
     "Trained": "ghostify.training",
     "convert": "ghostify.api",
     "evaluate": "ghostify.training",
     "export": "ghostify.exports",
+    "feature_maps": "ghostify.analysis.feature_maps",
     "finetune": "ghostify.training",
     "inspect": "ghostify.api",
     "latency": "ghostify.timing",
@@ -76,8 +94,11 @@ _HOMES = {
     "load_space": "ghostify.search.space",
     "optimize": "ghostify.frozen",
     "profile": "ghostify.profiling",
+    "prune": "ghostify.pruning",
+    "redundancy": "ghostify.analysis.measure",
     "rewrite": "ghostify.graph.rewrite",
     "save": "ghostify.artefact",
+    "search": "ghostify.searching",
 }
 
 

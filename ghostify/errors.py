@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArtefactError",
+    "BudgetError",
     "CorruptImageError",
     "CountError",
     "DataError",
@@ -18,12 +19,15 @@ __all__ = [
     "ModelNotFoundError",
     "OutputError",
     "PlanError",
+    "PruneError",
     "RecipeError",
     "RuleError",
     "RuntimeFailedError",
     "RuntimeMissingError",
     "RuntimeNotFoundError",
+    "SearchError",
     "SpecError",
+    "StorageError",
     "TableError",
     "TrainingError",
     "VerificationError",
@@ -42,6 +46,10 @@ class SpecError(GhostifyError, ValueError):
 
 class RuleError(GhostifyError, ValueError):
     """A conversion rule matches nothing, contradicts another, or asks for the impossible."""
+
+
+class BudgetError(GhostifyError, ValueError):
+    """A budget cannot be read, or no plan in reach holds it."""
 
 
 class DataError(GhostifyError, ValueError):
@@ -65,6 +73,10 @@ class DataFileError(GhostifyError, ValueError):
 
 class PlanError(DataFileError):
     """A plan cannot be read, or belongs to another network."""
+
+
+class PruneError(GhostifyError, ValueError):
+    """A network cannot be pruned as was asked."""
 
 
 class ModelNotFoundError(GhostifyError, LookupError):
@@ -105,6 +117,14 @@ class RecipeError(DataFileError):
 
 class TrainingError(GhostifyError, ValueError):
     """A network cannot be trained as was asked, or its training has failed."""
+
+
+class SearchError(GhostifyError, ValueError):
+    """A search cannot be begun, continued or shown as was asked."""
+
+
+class StorageError(GhostifyError, OSError):
+    """The database of a search cannot be reached or used."""
 
 
 class TableError(GhostifyError, ValueError):

@@ -14,7 +14,16 @@ from typing import Annotated
 
 import typer
 
-from ghostify.cli import export_command, interrupt, timing_commands, training_commands
+from ghostify.cheap import CHEAP_COSTS
+from ghostify.cli import (
+    analysis_commands,
+    export_command,
+    interrupt,
+    prune_command,
+    search_command,
+    timing_commands,
+    training_commands,
+)
 from ghostify.cli.common_options import Json, Model, ModelArg, Pretrained, Quiet, Seed, Weights
 from ghostify.cli.data_options import Crop, Interpolation, Mean, Resize, Split, Std, Workers
 from ghostify.cli.faster_options import (
@@ -31,6 +40,7 @@ from ghostify.cli.fit_options import (
     CalibrationImages,
     JointSteps,
     KeepOriginal,
+    StreamOrder,
     read_fit_request,
 )
 from ghostify.cli.options import Request, UsageError, read_request
@@ -49,7 +59,19 @@ app = typer.Typer(
 )
 
 Ratio = Annotated[int, typer.Option("--s", "--ratio", help="Output maps per intrinsic map.")]
-Kernel = Annotated[int, typer.Option("--d", "--kernel", help="Side of the cheap filters, odd.")]
+Kernel = Annotated[
+    str,
+    typer.Option(
+        "--d", "--kernel", metavar="D", help="Side of the cheap filters, odd; 1+3+5 mixes several."
+    ),
+]
+Cheap = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What makes the ghosts: " + ", ".join(CHEAP_COSTS) + "; see the README.",
+    ),
+]
 RoundTo = Annotated[
     int,
     typer.Option(
@@ -63,7 +85,7 @@ Keep = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="PATTERN=sS,dD", help="Settings for some, 'stage4.*=s3,d5'. Repeatable."
+        "--set", metavar="PATTERN=sS,dD", help="For some, 'stage4.*=s3,d5,blur'. Repeatable."
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="Convert the first convolution too.")]
@@ -103,7 +125,8 @@ def convert(
         typer.Option("--output", "-o", help="Directory to write the converted network to."),
     ] = None,
     s: Ratio = 2,
-    d: Kernel = 3,
+    d: Kernel = "3",
+    cheap: Cheap = "depthwise",
     round_to: RoundTo = 1,
     keep: Keep = None,
     set_: Set = None,
@@ -118,6 +141,7 @@ def convert(
     calibration_images: CalibrationImages = None,
     block_steps: BlockSteps = None,
     joint_steps: JointSteps = None,
+    stream_order: StreamOrder = None,
     split: Split = None,
     mean: Mean = None,
     std: Std = None,
@@ -170,7 +194,8 @@ def inspect(
     context: typer.Context,
     model: Model,
     s: Ratio = 2,
-    d: Kernel = 3,
+    d: Kernel = "3",
+    cheap: Cheap = "depthwise",
     round_to: RoundTo = 1,
     keep: Keep = None,
     set_: Set = None,
@@ -195,6 +220,9 @@ def inspect(
 app.add_typer(timing_commands.app)
 app.add_typer(training_commands.app)
 app.add_typer(export_command.app)
+app.add_typer(search_command.app, name="search")
+app.add_typer(prune_command.app)
+app.add_typer(analysis_commands.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
