@@ -116,7 +116,8 @@ def _next(
     busy = {(run.model, run.method.partition("-")[0], run.seed) for run in running}
     second: Run | None = None
     for goal in goals:
-        if goal.method == "ghost-plan" and not plan_path(goal.model).exists():
+        plan = plan_path(goal.model, goal.method)
+        if plan is not None and not plan.exists():
             continue
         for run in needed(goal, records, tuning):
             if run in running:

@@ -74,7 +74,9 @@ def main() -> None:
         print(f"{kind:18} divergence {scores[kind]:.4f}  {_line(plan)}", flush=True)
     winner = min(COSTS, key=lambda kind: scores[kind])
     order = [site.name for site in uniform.sites]
-    write(plan_path(options.model), options.model, plans[winner], order, winner, scores)
+    path = plan_path(options.model)
+    assert path is not None
+    write(path, options.model, plans[winner], order, winner, scores)
 
 
 def make_scorer(shop: Workshop, model: torch.nn.Module, cache: Path, seed: int) -> Scorer:

@@ -10,8 +10,8 @@ from typing import Any
 from recovery.study import METHODS, MODELS
 
 _NAMES = {"resnet20": "ResNet-20", "resnet56": "ResNet-56"}
-_COLOURS = {"ghost": "tab:blue", "l1": "tab:orange", "group": "tab:green"}
-_STYLES = {"": ":", "random": ":", "bn": "--", "fit": "--", "rec": "-", "plan": "-"}
+_COLOURS = {"ghost": "tab:blue", "l1": "tab:orange", "group": "tab:green", "mixed": "tab:red"}
+_STYLES = {"": ":", "random": ":", "bn": "--", "fit": "--", "rec": "-", "plan": "-", "search": "-."}
 
 Record = dict[str, Any]
 

@@ -19,6 +19,8 @@ METHODS = {
     "ghost-random": "Ghost, random start",
     "ghost-fit": "Ghost, fitted, s=2",
     "ghost-plan": "Ghost, fitted, per-layer plan",
+    "ghost-search": "Ghost, fitted, searched plan",
+    "mixed-search": "Ghost and pruning, fitted, searched plan",
     "l1": "L1 pruning",
     "l1-bn": "L1 pruning, BN re-estimated",
     "l1-rec": "L1 pruning, reconstructed",
@@ -31,7 +33,10 @@ METHODS = {
 RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 """The grid of learning rates, one for all methods; searched from the middle outwards."""
 
-FITTED = ("ghost-fit", "ghost-plan", "l1-rec", "group-rec")
+PLANS = {"ghost-plan": "plan", "ghost-search": "ghosts", "mixed-search": "mixed"}
+"""Methods by a plan, and how its file ends: ``resnet20_plan.yaml``."""
+
+FITTED = ("ghost-fit", *PLANS, "l1-rec", "group-rec")
 """Methods whose statistics are fitted, so that holding batch norm may pay."""
 
 CALIBRATION = 3000  # images, unlabelled, of the training part
@@ -66,6 +71,6 @@ class Run:
         return cls(**{field.name: record[field.name] for field in dataclasses.fields(cls)})
 
 
-def plan_path(model: str) -> Path:
-    """Return the file of the per-layer plan for a network."""
-    return HERE / f"{model}_plan.yaml"
+def plan_path(model: str, method: str = "ghost-plan") -> Path | None:
+    """Return the file of the plan that a method goes by, if it does."""
+    return HERE / f"{model}_{PLANS[method]}.yaml" if method in PLANS else None

@@ -27,6 +27,7 @@ from ghostify.data.images import open_images
 from ghostify.data.preprocess import normalise, preprocess_of
 from ghostify.data.subset import Subset
 from ghostify.graph.calibrate import FitOptions, calibrate
+from ghostify.graph.slices import Slices
 from ghostify.models.weights import load_weights
 from ghostify.models.zoo import Built, build
 from ghostify.train.evaluate import evaluate
@@ -34,6 +35,9 @@ from ghostify.train.loop import train
 from ghostify.train.recipe import load_recipe
 from recovery.pruning import macs_of, pruned, slimmed
 from recovery.study import CALIBRATION, CHECKPOINTS, VALIDATION, plan_path
+
+CONVERTED = ("ghost", "mixed")
+"""How the methods begin whose networks ``ghostify.convert`` makes."""
 
 
 class Workshop:
@@ -88,9 +92,8 @@ class Workshop:
             f"{model}-{method}-{seed}", lambda: self._make(method, model, teacher, seed)
         )
         state, facts = made
-        if method.startswith("ghost"):
-            plan = plan_path(model) if method == "ghost-plan" else None
-            network = ghostify.convert(teacher, plan=plan, verify=False).model
+        if method.startswith(CONVERTED):
+            network = ghostify.convert(teacher, plan=plan_path(model, method), verify=False).model
             network.load_state_dict(state)
         else:
             network = slimmed(teacher.model, state)
@@ -105,12 +108,20 @@ class Workshop:
         """Return unlabelled images, normalised."""
         return calibration_batches(self.images, self.preprocess, count=count, seed=seed)
 
-    def fit(self, teacher: nn.Module, network: nn.Module, layers: list[str], seed: int) -> float:
+    def fit(
+        self,
+        teacher: nn.Module,
+        network: nn.Module,
+        layers: list[str],
+        seed: int,
+        *,
+        slices: Slices | None = None,
+    ) -> float:
         """Fit a Ghost network, or reconstruct a pruned one, in place; return the seconds."""
         options = FitOptions(seed=seed, stream_order="own")  # features stay beside the teacher's
         images = self.calibration(seed)
         teacher, network = teacher.to(self.device), network.to(self.device)
-        report = calibrate(teacher, network, layers, images, options=options)
+        report = calibrate(teacher, network, layers, images, options=options, slices=slices)
         teacher.cpu()
         network.cpu()
         return report.seconds
@@ -120,12 +131,13 @@ class Workshop:
     ) -> tuple[nn.Module, dict[str, Any]]:
         began = time.monotonic()
         kind, _, how = method.partition("-")
-        if kind == "ghost":
-            plan = plan_path(model) if how == "plan" else None
+        if kind in CONVERTED:
+            plan = plan_path(model, method)
             conversion = ghostify.convert(teacher, plan=plan, seed=seed, verify=False)
             network = conversion.model
             if how != "random":
-                self.fit(teacher.model, network, list(conversion.plan), seed)
+                layers, slices = list(conversion.plan), conversion.slices
+                self.fit(teacher.model, network, layers, seed, slices=slices)
         elif how:
             network, _ = self.start(kind, model, seed)
             self._estimate_norms(network, seed)
