@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,6 +69,9 @@ def joined(device: str | torch.device = "auto") -> Iterator[World]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield this_world()
+        world = this_world()
+        yield world
+        world.wait()  # nobody leaves while others still talk to it
     finally:
+        gc.collect()  # what holds the group in cycles would end its threads as Python itself ends
         dist.destroy_process_group()
