@@ -19,6 +19,7 @@ from ghostify.provenance import provenance
 from ghostify.search.agenda import DIRECTIONS
 from ghostify.search.charts import draw_all
 from ghostify.search.climb import Rung, parse_climb, write_climb
+from ghostify.search.exact import check_possible
 from ghostify.search.finalists import measure_finalists
 from ghostify.search.layout import Layout
 from ghostify.search.outcome import Outcome, measured_of, plan_text, write_outcome
@@ -28,7 +29,14 @@ from ghostify.search.study.ledger import PRUNERS, Ledger, Pace
 from ghostify.search.study.record import Record
 from ghostify.search.study.samplers import Parameters, check_sampler
 from ghostify.search.study.storage import Patience, masked, open_storage, storage_url
-from ghostify.search.subject import Request, ScorerOf, Subject, members_of, open_subject
+from ghostify.search.subject import (
+    Network,
+    Request,
+    ScorerOf,
+    Subject,
+    members_of,
+    open_subject,
+)
 from ghostify.search.team import Crew, Member, run_alone, run_team
 from ghostify.search.worker import Search, Worker
 
@@ -180,10 +188,12 @@ def search(
         pruner=pruner,
         pace=pace,
     )
-    subject = open_subject(request, step)
+    subject = open_subject(
+        request, step, on_network=lambda network: _check_budget(network, space, limits)
+    )
     _check_objectives(objectives, rungs, subject)
-    wanted = subject.space(space)
-    plain = problem_of(subject, wanted)
+    wanted = subject.network.space(space)
+    plain = problem_of(subject.network, wanted)
     layout = Layout.of(plain)
     identity = {
         **subject.identity(),
@@ -322,6 +332,15 @@ def _objectives(pareto: Sequence[str] | None, budget: Budget) -> dict[str, str]:
             "--pareto macs,score"
         )
     return {name: DIRECTIONS.get(name, "minimize") for name in pareto}
+
+
+def _check_budget(network: Network, space: str | Path | None, budget: Budget) -> None:
+    """Refuse at once what no plan holds; latencies are not known yet."""
+    problem = problem_of(network, network.space(space))
+    known = tuple(limit for limit in budget.limits if not limit.runtime)
+    if not known:
+        return
+    check_possible(problem, Budget(known).absolute(problem.original))
 
 
 def _check_objectives(

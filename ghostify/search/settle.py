@@ -20,7 +20,7 @@ from ghostify.search.latency import LatencyModel
 from ghostify.search.opening import all_plans, exact_start, uniform_start, warm_start
 from ghostify.search.problem import FloatArray, Problem, make_problem
 from ghostify.search.study.ledger import Ledger
-from ghostify.search.subject import ScorerOf, Subject
+from ghostify.search.subject import Network, ScorerOf, Subject
 from ghostify.search.worker import Search
 
 __all__ = ["Settled", "Wish", "problem_of", "settle"]
@@ -88,7 +88,7 @@ def settle(
             step("timing layers")
             clocks.time_layers(plain, on_progress)
             notes["latencies"] = latencies_as_json(clocks.models(plain))
-        problem = problem_of(subject, space, latencies_from_json(notes["latencies"]))
+        problem = problem_of(subject.network, space, latencies_from_json(notes["latencies"]))
     limits = budget.absolute(problem.original)
     check_possible(problem, limits)
     search = Search(
@@ -110,7 +110,7 @@ def settle(
         clocks.measure(probes, on_progress)
         clocks.learn(probes)
         notes["latencies"] = latencies_as_json(clocks.models(plain))
-        problem = problem_of(subject, space, latencies_from_json(notes["latencies"]))
+        problem = problem_of(subject.network, space, latencies_from_json(notes["latencies"]))
         limits = budget.absolute(problem.original)
         check_possible(problem, limits)
         search = dataclasses.replace(search, problem=problem, limits=limits)
@@ -155,14 +155,14 @@ def _probes(search: Search) -> list[Plan]:
 
 
 def problem_of(
-    subject: Subject, space: SearchSpace, latencies: Mapping[str, LatencyModel] | None = None
+    network: Network, space: SearchSpace, latencies: Mapping[str, LatencyModel] | None = None
 ) -> Problem:
     """Return what there is to choose in a network, and what it costs."""
     return make_problem(
-        subject.look.sites,
+        network.look.sites,
         space,
-        total=subject.look.cost,
-        prunable=subject.prunable,
+        total=network.look.cost,
+        prunable=network.prunable,
         latencies=latencies,
-        model=subject.look.built.origin.name,
+        model=network.look.built.origin.name,
     )

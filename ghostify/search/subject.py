@@ -95,19 +95,11 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A network that was opened, and the images to score it by."""
+class Network:
+    """A network that was opened: all that its plans and their costs depend on."""
 
-    request: Request
     look: api.Look
-    pictures: Pictures
     prunable: Mapping[str, Prunable]
-    notes: tuple[str, ...]
-
-    @property
-    def model(self) -> nn.Module:
-        """The original."""
-        return self.look.built.model
 
     def space(self, wanted: str | Path | None) -> SearchSpace:
         """Return the search space of this name or file, or one derived from the network.
@@ -120,6 +112,26 @@ class Subject:
         return derive_space(
             self.look.sites, prunable=self.prunable, model=str(self.look.built.origin)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A network, and the images to score it by."""
+
+    request: Request
+    network: Network
+    pictures: Pictures
+    notes: tuple[str, ...]
+
+    @property
+    def look(self) -> api.Look:
+        """What there is in the network."""
+        return self.network.look
+
+    @property
+    def model(self) -> nn.Module:
+        """The original."""
+        return self.look.built.model
 
     def identity(self) -> dict[str, Any]:
         """Return what tells network and images from others."""
@@ -165,8 +177,13 @@ class ScorerOf:
         return self.scorer.free(plan)
 
 
-def open_subject(request: Request, step: Step) -> Subject:
+def open_subject(
+    request: Request, step: Step, *, on_network: Callable[[Network], None] | None = None
+) -> Subject:
     """Build the network, load its weights, and read the images.
+
+    Args:
+        on_network: called before the images, which may take long; what it raises ends all.
 
     Raises:
         GhostifyError: whatever does not fit, in one sentence.
@@ -189,7 +206,10 @@ def open_subject(request: Request, step: Step) -> Subject:
     except GhostifyError as error:
         shrinkable = {}
         notes.append(f"no layer is offered for pruning: {error}")
-    step("reading images")
+    network = Network(look, shrinkable)
+    if on_network is not None:
+        on_network(network)
+    step("reading images" if request.data is not None else "making images")
     pictures = _pictures(request, look, source, notes)
     untrained = request.weights is None and not request.pretrained and source.path is None
     if untrained and isinstance(request.model, str):
@@ -197,7 +217,7 @@ def open_subject(request: Request, step: Step) -> Subject:
             "the network has random weights, so scores mean little; --weights or --pretrained "
             "give it others"
         )
-    return Subject(request, look, pictures, shrinkable, tuple(notes))
+    return Subject(request, network, pictures, tuple(notes))
 
 
 def members_of(workers: int, device: str) -> tuple[Member, ...]:
