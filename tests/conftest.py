@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import torch
 from ghostify.cli.app import main
 
 torch.set_num_threads(1)
+
+# Worker processes of a test import `tests.…` as it does; the end of the path, so that the installed
+# package is tested rather than the checkout.
+sys.path.append(str(Path(__file__).parents[1]))
 
 _DATA = Path(os.environ.get("GHOSTIFY_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
