@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from ghostify.cli import interrupt
+from ghostify.cli.live import LiveBar
 
 if TYPE_CHECKING:
     from ghostify.search.outcome import Outcome
@@ -21,7 +18,7 @@ __all__ = ["SearchBar"]
 _WINDOW = 30  # trials that the pace is taken of
 
 
-class SearchBar:
+class SearchBar(LiveBar):
     """Shows what begins, then how the search stands; leaves no trace on a terminal.
 
     Elsewhere only improvements of the best are printed. Meanwhile, what foreign code prints
@@ -29,19 +26,13 @@ class SearchBar:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._quiet = quiet
-        self._bar = Progress(
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
+            quiet=quiet,
         )
-        self._task = self._bar.add_task("", total=None, figures="", visible=False)
-        self._elsewhere = contextlib.redirect_stdout(sys.stderr)
         self._best: tuple[str, int] | None = None
         self._seen: list[tuple[float, int]] = []
 
@@ -60,8 +51,7 @@ class SearchBar:
 
     def wait(self, what: str) -> None:
         """Say that the work has to wait."""
-        if not self._quiet:
-            self._console.print(f"[dim]{what}[/dim]")
+        self.say(what)
 
     def show(self, now: Outcome) -> None:
         """Show how the search stands."""
@@ -90,11 +80,11 @@ class SearchBar:
         key = None if best is None else (best.rung, best.number)
         if best is not None and key != self._best:
             self._best = key
-            if not self._quiet and not self._console.is_terminal:
+            if not self._console.is_terminal:
                 costs = best.costs.get("macs", 0.0) / (now.original.get("macs") or 1.0)
-                self._console.print(
-                    f"[dim]trial {best.number} ({best.rung}): divergence "
-                    f"{best.score['divergence']:.4f} at {costs:.3f}x MACs[/dim]"
+                self.say(
+                    f"trial {best.number} ({best.rung}): divergence "
+                    f"{best.score['divergence']:.4f} at {costs:.3f}x MACs"
                 )
 
     def _pace(self, done: int, planned: int) -> tuple[float, float]:
@@ -104,20 +94,6 @@ class SearchBar:
         (began, first), (_, last) = self._seen[0], self._seen[-1]
         pace = (last - first) / max(1e-9, time.monotonic() - began)
         return pace, (planned - done) / pace if pace else 0.0
-
-    def __enter__(self) -> SearchBar:
-        self._elsewhere.__enter__()
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        self._elsewhere.__exit__(kind, error, trace)
 
 
 def _duration(seconds: float) -> str:

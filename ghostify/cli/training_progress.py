@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ghostify.cli import interrupt
+from ghostify.cli.live import LiveBar
 from ghostify.train.evaluate import Evaluation
 from ghostify.train.loop import Progress as Standing
 
 __all__ = ["TrainingBar"]
 
 
-class TrainingBar:
+class TrainingBar(LiveBar):
     """Shows how far a run is, how fast it goes and how well; leaves no trace on a terminal.
 
     Elsewhere only the lines of the evaluations are printed. Meanwhile, what foreign code
@@ -24,22 +20,16 @@ class TrainingBar:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._quiet = quiet
-        self._bar = Progress(
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
+            quiet=quiet,
         )
-        self._task = self._bar.add_task("", total=None, figures="", visible=False)
         self._last: Evaluation | None = None
-        self._elsewhere = contextlib.redirect_stdout(sys.stderr)
 
     def step(self, description: str) -> None:
         """Say what begins now."""
@@ -59,27 +49,12 @@ class TrainingBar:
         )
         if now.test is not None and now.test is not self._last:
             self._last = now.test
-            if not self._quiet:
-                self._console.print(
-                    f"[dim]step {now.step:,}, epoch {now.epoch:.2f}: "
-                    f"{now.test.top1:.2f} % top-1, loss {now.test.loss:.4f}[/dim]"
-                )
+            self.say(
+                f"step {now.step:,}, epoch {now.epoch:.2f}: "
+                f"{now.test.top1:.2f} % top-1, loss {now.test.loss:.4f}"
+            )
 
     def count(self, done: int, total: int) -> None:
         """Show how many images are evaluated."""
         interrupt.check()
         self._bar.update(self._task, total=total, completed=done, visible=True)
-
-    def __enter__(self) -> TrainingBar:
-        self._elsewhere.__enter__()
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        self._elsewhere.__exit__(kind, error, trace)

@@ -8,6 +8,7 @@ as the operation can.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import torch
@@ -25,7 +26,6 @@ __all__ = [
     "MixedKernels",
     "add_offsets",
     "affine",
-    "blur",
     "build_branch",
     "depthwise",
     "draw_weights",
@@ -33,8 +33,6 @@ __all__ = [
     "fixed_filters",
     "offsets_of",
     "set_filters",
-    "shift",
-    "wavelet",
 ]
 
 
@@ -174,67 +172,12 @@ def affine(
     return ChannelScale(channels, bias=True, device=device, dtype=dtype)
 
 
-def wavelet(
-    channels: int,
-    kernel: int = 3,
-    *,
-    bias: bool = False,
-    first: int = 0,
-    device: Any = None,
-    dtype: Any = None,
-) -> nn.Module:
-    """Build one band of the undecimated Haar transform per map: details in turn, then the mean."""
-    return FixedFilters(channels, _haar(), bias=bias, first=first, device=device, dtype=dtype)
-
-
-def shift(
-    channels: int,
-    kernel: int,
-    *,
-    bias: bool = False,
-    first: int = 0,
-    device: Any = None,
-    dtype: Any = None,
-) -> nn.Module:
-    """Build a displacement within d x d per map; zeros come in at the border."""
-    choices = _displacements(kernel)
-    return FixedFilters(channels, choices, bias=bias, first=first, device=device, dtype=dtype)
-
-
-def blur(
-    channels: int,
-    kernel: int,
-    *,
-    bias: bool = False,
-    first: int = 0,
-    device: Any = None,
-    dtype: Any = None,
-) -> nn.Module:
-    """Build a d x d Gaussian of unit sum per map."""
-    choices = _gaussian(kernel)
-    return FixedFilters(channels, choices, bias=bias, first=first, device=device, dtype=dtype)
-
-
-CHEAP_OPERATIONS: dict[str, CheapOperation] = {
-    "depthwise": depthwise,
-    "affine": affine,
-    "wavelet": wavelet,
-    "shift": shift,
-    "blur": blur,
-}
-"""Cheap operations by name; what they cost is in :data:`ghostify.cheap.CHEAP_COSTS`."""
-
-
 def fixed_filters(cheap: str, kernel: int) -> Tensor | None:
     """Return the filters among which an operation has to choose, ``(K, d * d)`` in float64.
 
     None where the filters are learned.
     """
-    if cheap == "wavelet":
-        return _haar()
-    if cheap == "shift":
-        return _displacements(kernel)
-    return _gaussian(kernel) if cheap == "blur" else None
+    return _FILTERS[cheap](kernel) if cheap in _FILTERS else None
 
 
 def build_branch(
@@ -332,8 +275,8 @@ def _channels(block: nn.Module) -> int:
     return cast(nn.Conv2d, block).in_channels
 
 
-def _haar() -> Tensor:
-    """The four bands of a 2 x 2 window, in the lower right of a 3 x 3 one; unit length."""
+def _haar(kernel: int) -> Tensor:
+    """The four bands of a 2 x 2 window, details first, in the lower right of a 3 x 3 one."""
     low, high = torch.tensor([0.5, 0.5]), torch.tensor([0.5, -0.5])
     bands = torch.zeros(4, 3, 3, dtype=torch.float64)
     for place, (rows, columns) in enumerate(((low, high), (high, low), (high, high), (low, low))):
@@ -342,7 +285,7 @@ def _haar() -> Tensor:
 
 
 def _displacements(kernel: int) -> Tensor:
-    """All displacements within d x d, as filters; none at all comes last."""
+    """All displacements within d x d, as filters; none at all comes last. Zeros come in."""
     taps = kernel * kernel
     middle = taps // 2
     order = [*range(middle), *range(middle + 1, taps), middle]
@@ -356,3 +299,35 @@ def _gaussian(kernel: int) -> Tensor:
     weights = torch.exp(-places.square() / (2 * sigma**2))
     weights = weights / weights.sum()
     return torch.outer(weights, weights).view(1, -1)
+
+
+def _fixed(filters: Callable[[int], Tensor]) -> CheapOperation:
+    """Return what builds a branch of the filters that ``filters`` gives for a side."""
+
+    def build(
+        channels: int,
+        kernel: int,
+        *,
+        bias: bool = False,
+        first: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> nn.Module:
+        choices = filters(kernel)
+        return FixedFilters(channels, choices, bias=bias, first=first, device=device, dtype=dtype)
+
+    return build
+
+
+_FILTERS: dict[str, Callable[[int], Tensor]] = {
+    "wavelet": _haar,
+    "shift": _displacements,
+    "blur": _gaussian,
+}
+
+CHEAP_OPERATIONS: dict[str, CheapOperation] = {
+    "depthwise": depthwise,
+    "affine": affine,
+    **{name: _fixed(filters) for name, filters in _FILTERS.items()},
+}
+"""Cheap operations by name; what they cost is in :data:`ghostify.cheap.CHEAP_COSTS`."""
