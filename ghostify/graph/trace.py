@@ -11,8 +11,9 @@ from typing import Any
 from torch import fx, nn
 
 from ghostify.graph.probe import Call
+from ghostify.nn.ghost import GhostModule
 
-__all__ = ["CONVOLUTIONS", "NetworkTracer", "trace"]
+__all__ = ["CONVOLUTIONS", "BlockTracer", "NetworkTracer", "trace"]
 
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (
     nn.Conv1d,
@@ -51,6 +52,26 @@ class NetworkTracer(fx.Tracer):
         """Return whether a module becomes one node of the graph."""
         if isinstance(m, self._leaves) or type(m).__module__.startswith("torchvision.ops"):
             return True
+        return super().is_leaf_module(m, module_qualified_name)
+
+
+class BlockTracer(NetworkTracer):
+    """A tracer that leaves Ghost modules and batch norms whole, and looks into all else.
+
+    Args:
+        norm: which modules are batch norms.
+    """
+
+    def __init__(self, norm: Callable[[nn.Module], bool]) -> None:
+        super().__init__()
+        self._norm = norm
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Return whether a module becomes one node of the graph."""
+        if isinstance(m, GhostModule) or self._norm(m):
+            return True
+        if type(m).__module__ == "torchvision.ops.misc":
+            return False
         return super().is_leaf_module(m, module_qualified_name)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from ghostify.graph.probe import Call, copy_model, sentence
 from ghostify.graph.segments import is_batch_norm
-from ghostify.graph.trace import CONVOLUTIONS, NetworkTracer, trace
+from ghostify.graph.trace import CONVOLUTIONS, BlockTracer, trace
 from ghostify.nn.ghost import GhostModule
 from ghostify.spec import ConvSite, GhostSpec
 
@@ -82,7 +82,7 @@ def cut_windows(model: nn.Module, example: Sequence[Tensor], sites: Sequence[Con
     note, network = "", _digest([repr(site) for site in sites])
     try:
         own = copy_model(model, hooks=False).eval().cpu()
-        graph = trace(own, Call(tuple(example), {}), tracer=_WholeTracer())
+        graph = trace(own, Call(tuple(example), {}), tracer=BlockTracer(is_batch_norm))
         with torch.no_grad():
             _Recorder(own, graph=graph).run(*(tensor.detach().clone().cpu() for tensor in example))
         nodes = list(graph.nodes)
@@ -100,18 +100,6 @@ def cut_windows(model: nn.Module, example: Sequence[Tensor], sites: Sequence[Con
     for name in missing:
         found[name] = _alone(model, wanted[name], batch)
     return Windows(network, {name: found[name] for name in wanted}, note)
-
-
-class _WholeTracer(NetworkTracer):
-    """A tracer that leaves Ghost modules and batch norms whole."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Return whether a module becomes one node of the graph."""
-        if isinstance(m, GhostModule) or is_batch_norm(m):
-            return True
-        if type(m).__module__ == "torchvision.ops.misc":
-            return False
-        return super().is_leaf_module(m, module_qualified_name)
 
 
 class _Recorder(fx.Interpreter):
@@ -210,7 +198,9 @@ def _alone(model: nn.Module, site: ConvSite, batch: int) -> Window:
     layers = nn.Sequential(
         conv, nn.BatchNorm2d(site.out_channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
     )
-    module = fx.GraphModule(layers.eval(), _WholeTracer().trace(layers), class_name="Window")
+    module = fx.GraphModule(
+        layers.eval(), BlockTracer(is_batch_norm).trace(layers), class_name="Window"
+    )
     shape = (batch, site.in_channels, *site.in_size[-2:])
     key = _digest(["alone", repr(conv), list(shape)])
     return Window(key, _line(site), module, "0", (shape,))

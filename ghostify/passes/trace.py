@@ -10,24 +10,12 @@ from torch import Tensor, fx, nn
 
 from ghostify.graph.probe import Call
 from ghostify.graph.segments import is_batch_norm
-from ghostify.graph.trace import NetworkTracer, trace
-from ghostify.nn.ghost import HOOKS, GhostModule
+from ghostify.graph.trace import BlockTracer, trace
+from ghostify.nn.ghost import HOOKS
 
 __all__ = ["is_norm", "plain_convolution", "record_shapes", "shape", "traced", "unhooked"]
 
 _NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
-
-
-class _FreezingTracer(NetworkTracer):
-    """A tracer that leaves Ghost modules and torch's batch norms whole."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Return whether a module becomes one node of the graph."""
-        if isinstance(m, GhostModule) or is_norm(m):
-            return True
-        if type(m).__module__ == "torchvision.ops.misc":
-            return False
-        return super().is_leaf_module(m, module_qualified_name)
 
 
 class _Recorder(fx.Interpreter):
@@ -45,7 +33,7 @@ def traced(model: nn.Module, example: Sequence[Tensor]) -> fx.Graph:
     Raises:
         Exception: whatever a model that cannot be traced runs into.
     """
-    graph = trace(model, Call(tuple(example), {}), tracer=_FreezingTracer())
+    graph = trace(model, Call(tuple(example), {}), tracer=BlockTracer(is_norm))
     record_shapes(model, graph, example)
     return graph
 
