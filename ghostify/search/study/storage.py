@@ -192,12 +192,12 @@ def _database(url: str) -> BaseStorage:
 def _make_ready(url: str) -> None:
     """Let readers and a writer of a new SQLite file not lock each other out."""
     path = Path(url.removeprefix("sqlite:///"))
-    connection = sqlite3.connect(path, timeout=_BUSY_S)
+    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("CREATE TABLE IF NOT EXISTS ghostify_probe (one INTEGER)")
-        connection.execute("DROP TABLE ghostify_probe")  # is it writable?
-        connection.commit()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE ghostify_probe (one INTEGER)")  # is it writable?
+        connection.execute("ROLLBACK")  # no other worker sees it
     finally:
         connection.close()
 
