@@ -12,6 +12,7 @@ __all__ = [
     "CountError",
     "DataError",
     "DataFileError",
+    "DivergedError",
     "ExportError",
     "GhostifyError",
     "InputError",
@@ -21,6 +22,7 @@ __all__ = [
     "PlanError",
     "PruneError",
     "RecipeError",
+    "RecordError",
     "RuleError",
     "RuntimeFailedError",
     "RuntimeMissingError",
@@ -28,6 +30,7 @@ __all__ = [
     "SearchError",
     "SpecError",
     "StorageError",
+    "SuiteError",
     "TableError",
     "TrainingError",
     "VerificationError",
@@ -115,8 +118,20 @@ class RecipeError(DataFileError):
     """A training recipe cannot be read, or asks for the impossible."""
 
 
+class SuiteError(DataFileError):
+    """A suite of runs cannot be read, or asks for the impossible."""
+
+
+class RecordError(GhostifyError, ValueError):
+    """Run records cannot be read, or there is none as was asked for."""
+
+
 class TrainingError(GhostifyError, ValueError):
     """A network cannot be trained as was asked, or its training has failed."""
+
+
+class DivergedError(TrainingError):
+    """The loss of a training is no longer a finite number."""
 
 
 class SearchError(GhostifyError, ValueError):
