@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 from rich.text import Text
 
-__all__ = ["LiveBar"]
+__all__ = ["LiveBar", "duration"]
 
 
 class LiveBar:
@@ -47,3 +47,12 @@ class LiveBar:
     ) -> None:
         self._bar.stop()
         self._elsewhere.__exit__(kind, error, trace)
+
+
+def duration(seconds: float) -> str:
+    """Return ``2 h 5 min``, ``3 min 20 s`` or ``12 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

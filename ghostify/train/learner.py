@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from ghostify.data.preprocess import Preprocess, normalise
-from ghostify.errors import TrainingError
+from ghostify.errors import DivergedError, TrainingError
 from ghostify.graph.probe import copy_model
 from ghostify.models.torchvision_import import require
 from ghostify.train.device import Engine
@@ -141,13 +141,13 @@ class Learner:
             world: over whose processes to average.
 
         Raises:
-            TrainingError: the loss is not finite.
+            DivergedError: the loss is not finite.
         """
         loss, right, count = world.sum(self.sums.cpu()).tolist()
         if not count:
             return 0.0, 0.0
         if not math.isfinite(loss):
-            raise TrainingError(
+            raise DivergedError(
                 "the loss is no longer a finite number: training has diverged; take a smaller "
                 f"learning rate (it is {self.recipe.lr:g}), a warm-up, or clip_norm"
             )
