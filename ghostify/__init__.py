@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ghostify.analysis.values import Redundancy
     from ghostify.api import Inspection, convert, inspect
     from ghostify.artefact import load, save
+    from ghostify.comparing import Compared, compare
     from ghostify.errors import GhostifyError
     from ghostify.exports import Exported, export
     from ghostify.frozen import optimize
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ghostify.plan_file import load_plan
     from ghostify.profiling import Profile, profile
     from ghostify.pruning import Pruned, prune
+    from ghostify.reports.write import report
+    from ghostify.runs.query import load_runs
     from ghostify.search.space import SearchSpace, load_space
     from ghostify.searching import search
     from ghostify.spec import GhostSpec, PruneSpec
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from ghostify.training import Trained, evaluate, finetune
 
 __all__ = [
+    "Compared",
     "Comparison",
     "Conversion",
     "Exported",
@@ -44,6 +48,7 @@ __all__ = [
     "Redundancy",
     "SearchSpace",
     "Trained",
+    "compare",
     "convert",
     "evaluate",
     "export",
@@ -54,17 +59,20 @@ __all__ = [
     "load",
     "load_plan",
     "load_recipe",
+    "load_runs",
     "load_space",
     "optimize",
     "profile",
     "prune",
     "redundancy",
+    "report",
     "rewrite",
     "save",
     "search",
 ]
 
 _HOMES = {
+    "Compared": "ghostify.comparing",
     "Comparison": "ghostify.timing",
     "Conversion": "ghostify.graph.rewrite",
     "Exported": "ghostify.exports",
@@ -81,6 +89,7 @@ _HOMES = {
     "Redundancy": "ghostify.analysis.values",
     "SearchSpace": "ghostify.search.space",
     "Trained": "ghostify.training",
+    "compare": "ghostify.comparing",
     "convert": "ghostify.api",
     "evaluate": "ghostify.training",
     "export": "ghostify.exports",
@@ -91,11 +100,13 @@ _HOMES = {
     "load": "ghostify.artefact",
     "load_plan": "ghostify.plan_file",
     "load_recipe": "ghostify.train.recipe",
+    "load_runs": "ghostify.runs.query",
     "load_space": "ghostify.search.space",
     "optimize": "ghostify.frozen",
     "profile": "ghostify.profiling",
     "prune": "ghostify.pruning",
     "redundancy": "ghostify.analysis.measure",
+    "report": "ghostify.reports.write",
     "rewrite": "ghostify.graph.rewrite",
     "save": "ghostify.artefact",
     "search": "ghostify.searching",

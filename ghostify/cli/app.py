@@ -17,9 +17,12 @@ import typer
 from ghostify.cheap import CHEAP_COSTS
 from ghostify.cli import (
     analysis_commands,
+    compare_command,
     export_command,
     interrupt,
     prune_command,
+    report_command,
+    runs_command,
     search_command,
     timing_commands,
     training_commands,
@@ -222,6 +225,9 @@ app.add_typer(training_commands.app)
 app.add_typer(export_command.app)
 app.add_typer(search_command.app, name="search")
 app.add_typer(prune_command.app)
+app.add_typer(compare_command.app)
+app.add_typer(runs_command.app, name="runs")
+app.add_typer(report_command.app)
 app.add_typer(analysis_commands.app)
 
 

@@ -1,0 +1,1 @@
+"""Comparison reports: run records and published figures to tables, figures and pages."""
