@@ -173,7 +173,7 @@ def trials(name: str, data: Path, rounds: int, seed: int) -> dict[str, Any]:
     )
     subject = open_subject(request, lambda _step: None)
     space = ghostify.load_space(name)
-    problem = problem_in(subject, space)
+    problem = problem_in(subject.network, space)
     state = subject.model.state_dict()
     pictures = subject.pictures
     with torch.no_grad():

@@ -13,7 +13,9 @@ import torch
 from ghostify.errors import SearchError
 from ghostify.plan import Plan
 from ghostify.search.agenda import DIRECTIONS, Start, is_done
-from ghostify.search.climb import parse_climb
+from ghostify.search.arguments import ArgumentSubject, open_arguments
+from ghostify.search.choices import SearchSpace
+from ghostify.search.climb import parse_climb, parse_training
 from ghostify.search.layout import Layout
 from ghostify.search.outcome import Outcome, measured_of
 from ghostify.search.run import About, read_run, refuse_other
@@ -21,7 +23,7 @@ from ghostify.search.study.ledger import Ledger
 from ghostify.search.study.record import Record
 from ghostify.search.study.samplers import Parameters
 from ghostify.search.study.storage import open_storage, storage_url
-from ghostify.search.subject import Request, ScorerOf, open_subject
+from ghostify.search.subject import Request, Subject, open_subject
 
 __all__ = ["Rerun", "has_dashboard", "rerun", "serve_dashboard", "show", "storage_of"]
 
@@ -38,7 +40,7 @@ class Rerun:
     @property
     def same(self) -> bool:
         """Whether the score is the same, bit for bit."""
-        return bool(self.score.get("divergence") == self.record.score.get("divergence"))
+        return bool(self.score.get("score") == self.record.score.get("score"))
 
 
 def show(run: str | Path, *, storage: str | None = None) -> Outcome:
@@ -54,7 +56,7 @@ def show(run: str | Path, *, storage: str | None = None) -> Outcome:
     path = Path(run)
     about = read_run(path)
     ledger = _ledger_of(path, about, storage)
-    rungs = parse_climb(about.settings["climb"])
+    rungs = (parse_training if about.of_arguments else parse_climb)(about.settings["climb"])
     layout = Layout.from_json(about.variables)
     ordered = about.identity["parameters"] == "numbers"
     ledger.use(Parameters(layout, ordered=ordered))
@@ -101,14 +103,22 @@ def rerun(
         raise SearchError(f"trial {trial} has no score (it is {record.state}); choose another")
     request = Request.from_json(about.request)
     torch.set_num_threads(int(about.settings["threads"]))
-    subject = open_subject(request, step)
-    theirs = {key: about.identity[key] for key in ("model", "weights", "data")}
-    refuse_other(subject.identity(), theirs, where=str(path))
+    subject: Subject | ArgumentSubject
+    if about.of_arguments:
+        subject = open_arguments(request, _space_of(about), step)
+    else:
+        subject = open_subject(request, step)
+    mine = subject.identity()
+    refuse_other(mine, {key: about.identity.get(key) for key in mine}, where=str(path))
     rung = next(one for one in now.rungs if one.kind == record.rung)
-    layers = now.layout.plan(record.assignment)
-    plan = Plan.from_json({"model": now.model, "layers": layers}, where=f"trial {trial}")
+    plan: Any
+    if about.of_arguments:
+        plan = now.layout.arguments(record.assignment)
+    else:
+        layers = now.layout.plan(record.assignment)
+        plan = Plan.from_json({"model": now.model, "layers": layers}, where=f"trial {trial}")
     step(f"scoring trial {trial}")
-    scorer = ScorerOf(subject.scorer(path / "cache", device=str(about.settings["device"])))
+    scorer = subject.evaluator(path / "cache", device=str(about.settings["device"]))
     seed = request.seed if record.seed is None else record.seed
     judged = scorer.score(plan, rung, seed=seed, report=report or _go_on)
     return Rerun(record, judged.as_json())
@@ -151,6 +161,12 @@ def serve_dashboard(url: str, *, host: str, port: int) -> None:
         raise SearchError(
             f"port {port} of {host} cannot be used ({error.strerror}); take another by --port"
         ) from None
+
+
+def _space_of(about: About) -> SearchSpace:
+    """Return the arguments that a search chooses from."""
+    values = {str(one["name"]): tuple(one["values"]) for one in about.variables}
+    return SearchSpace(str(about.request["model"]), arguments=values)
 
 
 def _ledger_of(run: Path, about: About, storage: str | None) -> Ledger:

@@ -17,14 +17,23 @@ from ghostify.models.zoo import Built
 from ghostify.plan import Plan
 from ghostify.provenance import provenance
 from ghostify.search.agenda import DIRECTIONS
+from ghostify.search.architecture import Architecture
+from ghostify.search.arguments import (
+    ArgumentSubject,
+    limits_of,
+    open_arguments,
+    settle_arguments,
+)
 from ghostify.search.charts import draw_all
-from ghostify.search.climb import Rung, parse_climb, write_climb
+from ghostify.search.climb import Rung, parse_climb, parse_training, write_climb
 from ghostify.search.exact import check_possible
 from ghostify.search.finalists import measure_finalists
 from ghostify.search.layout import Layout
 from ghostify.search.outcome import Outcome, measured_of, plan_text, write_outcome
+from ghostify.search.problem import Problem
 from ghostify.search.run import RUN_FILE, About, open_run, put, put_json, refuse_other
-from ghostify.search.settle import Wish, problem_of, settle
+from ghostify.search.settle import Settled, Wish, problem_of, settle
+from ghostify.search.space import load_space
 from ghostify.search.study.ledger import PRUNERS, Ledger, Pace
 from ghostify.search.study.record import Record
 from ghostify.search.study.samplers import Parameters, check_sampler
@@ -32,13 +41,13 @@ from ghostify.search.study.storage import Patience, masked, open_storage, storag
 from ghostify.search.subject import (
     Network,
     Request,
-    ScorerOf,
     Subject,
     members_of,
     open_subject,
 )
 from ghostify.search.team import Crew, Member, run_alone, run_team
-from ghostify.search.worker import Search, Worker
+from ghostify.search.worker import Evaluator, Search, Worker
+from ghostify.train.recipe import load_recipe
 
 __all__ = ["Found", "search"]
 
@@ -64,10 +73,18 @@ class Found:
     def plan(self) -> Plan | None:
         """The best plan."""
         best = self.best
-        if best is None or best.assignment is None:
+        if best is None or best.assignment is None or self.outcome.layout.values:
             return None
         layers = self.outcome.layout.plan(best.assignment)
         return Plan.from_json({"model": self.outcome.model, "layers": layers})
+
+    @property
+    def arguments(self) -> dict[str, Any] | None:
+        """The best arguments, where these were searched."""
+        best = self.best
+        if best is None or best.assignment is None or not self.outcome.layout.values:
+            return None
+        return self.outcome.layout.arguments(best.assignment)
 
 
 def search(
@@ -87,7 +104,7 @@ def search(
     space: str | Path | None = None,
     trials: int | None = None,
     climb: str | None = None,
-    sampler: str = "tpe",
+    sampler: str | None = None,
     pruner: str = "median",
     pareto: Sequence[str] | None = None,
     warm: Iterable[str | Path] = (),
@@ -119,10 +136,13 @@ def search(
         weights, pretrained, model_args, images: as for :func:`ghostify.train`.
         calibration, held_back: numbers of images that layers are fitted to, and of those that
             plans are judged by.
-        space: a search space by name or file; without, one is derived from the network.
+        space: a search space by name or file; without, one is derived from the network. If
+            it has arguments of the function that builds the network, each trial trains a
+            network from scratch, as ``climb="train=12x391@cifar-resnet"`` says.
         trials, climb: how many plans are tried how thoroughly, such as
             ``"free=200,distil=8x391,train=2@distil-fitted"``.
-        sampler: by name, as in :data:`ghostify.search.study.samplers.SAMPLERS`.
+        sampler: by name, as in :data:`ghostify.search.study.samplers.SAMPLERS`; without,
+            "guided" where plans are weighed by one objective, else "tpe".
         pruner: that ends poor trainings: "median", "halving" or "none".
         pareto: objectives to weigh against each other, such as ``("macs", "top1")``.
         warm: plan files, artefacts or finished searches to begin with.
@@ -141,8 +161,16 @@ def search(
     """
     step = on_step or _ignore
     limits = budget if isinstance(budget, Budget) else Budget.parse(budget)
-    rungs = parse_climb(climb, trials=trials)
+    wanted = None if space is None else load_space(space)
+    of_arguments = wanted is not None and bool(wanted.arguments)
+    read = parse_training if of_arguments else parse_climb
+    rungs = read(climb, trials=trials)
+    for rung in rungs:
+        if rung.recipe:
+            load_recipe(rung.recipe, steps=rung.steps)  # refused now rather than after hours
     objectives = _objectives(pareto, limits)
+    if sampler is None:
+        sampler = "tpe" if of_arguments or len(objectives) > 1 else "guided"
     check_sampler(sampler, len(objectives))
     if workers > 1 and not isinstance(model, str):
         raise SearchError(
@@ -188,13 +216,23 @@ def search(
         pruner=pruner,
         pace=pace,
     )
-    subject = open_subject(
-        request, step, on_network=lambda network: _check_budget(network, space, limits)
-    )
-    _check_objectives(objectives, rungs, subject)
-    wanted = subject.network.space(space)
-    plain = problem_of(subject.network, wanted)
-    layout = Layout.of(plain)
+    subject: Subject | ArgumentSubject
+    if of_arguments:
+        assert wanted is not None
+        _check_arguments(objectives, sampler, warm)
+        subject = open_arguments(
+            request, wanted, step, on_architecture=lambda made: limits_of(made, limits)
+        )
+        layout = Layout.of(subject.architecture)
+    else:
+        subject = open_subject(
+            request, step, on_network=lambda network: _check_budget(network, space, limits),
+            on_progress=on_progress,
+        )  # fmt: skip
+        _check_objectives(objectives, rungs, subject)
+        wanted = subject.network.space(space)
+        plain = problem_of(subject.network, wanted)
+        layout = Layout.of(plain)
     identity = {
         **subject.identity(),
         "space": f"{len(layout.names)} choices, {layout.plans:.3g} plans ({layout.digest})",
@@ -209,14 +247,19 @@ def search(
     if "identity" in notes:
         refuse_other(identity, notes["identity"], where=f"the study {ledger.name!r}")
     ledger.note("identity", identity)
-    wish = Wish(
-        limits, rungs, objectives, sampler, seed, tuple(warm), exact,
-        None if table is None else Path(table),
-    )  # fmt: skip
-    settled = settle(
-        ledger, subject, plain, wanted, wish,
-        cache=path / "cache", device=members[0].device, step=step, on_progress=on_progress,
-    )  # fmt: skip
+    if isinstance(subject, ArgumentSubject):
+        settled = Settled(
+            settle_arguments(ledger, subject, limits, rungs, objectives, sampler=sampler, seed=seed)
+        )
+    else:
+        wish = Wish(
+            limits, rungs, objectives, sampler, seed, tuple(warm), exact,
+            None if table is None else Path(table),
+        )  # fmt: skip
+        settled = settle(
+            ledger, subject, plain, wanted, wish,
+            cache=path / "cache", device=members[0].device, step=step, on_progress=on_progress,
+        )  # fmt: skip
     found, clocks, scorer = settled.search, settled.clocks, settled.scorer
     about = About(
         identity=identity,
@@ -246,8 +289,8 @@ def search(
     ledger.use(found.parameters())
     step("searching")
     if workers == 1:
-        scorer = scorer or ScorerOf(subject.scorer(path / "cache", device=members[0].device))
-        worker = Worker(ledger, found, scorer, should_stop=should_stop)
+        evaluator: Evaluator = scorer or subject.evaluator(path / "cache", device=members[0].device)
+        worker = Worker(ledger, found, evaluator, should_stop=should_stop)
         through = run_alone(ledger, found, worker, should_stop=should_stop, on_look=look)
     else:
         del scorer
@@ -255,12 +298,13 @@ def search(
         crew = Crew(_prepare_worker, arguments, members)
         through = run_team(ledger, found, crew, should_stop=should_stop, on_look=look)
     if through and clocks is not None:
-        scorer = ScorerOf(subject.scorer(path / "cache", device=members[0].device))
-        measure_finalists(ledger, found, clocks, scorer, outcome, step, on_progress)
+        last_word = subject.evaluator(path / "cache", device=members[0].device)
+        measure_finalists(ledger, found, clocks, last_word, outcome, step, on_progress)
     records = ledger.records()
     step("writing the results")
     last = outcome(records, finished=through)
-    remarks = (*subject.notes, *found.problem.notes, *(clocks.notes if clocks else ()))
+    told = found.problem.notes if isinstance(found.problem, Problem) else ()
+    remarks = (*subject.notes, *told, *(clocks.notes if clocks else ()))
     last = dataclasses.replace(last, notes=remarks)
     write_outcome(last, path)
     draw_all(last, ledger.importances(rungs[0].kind), path / "pictures")
@@ -277,7 +321,7 @@ def _prepare_worker(
     cache: Path,
     pruner: str,
     pace: Pace | None,
-) -> tuple[Ledger, Search, ScorerOf]:
+) -> tuple[Ledger, Search, Evaluator]:
     """Make one of several workers ready, in its own process."""
     torch.set_num_threads(member.threads)
     ledger = Ledger(
@@ -287,8 +331,13 @@ def _prepare_worker(
         pruner=pruner,
         pace=pace,
     )
-    scorer = open_subject(request, _ignore).scorer(cache, device=member.device)
-    return ledger, search, ScorerOf(scorer)
+    subject: Subject | ArgumentSubject
+    if isinstance(search.problem, Architecture):
+        space = search.problem.space
+        subject = open_arguments(request, space, _ignore, architecture=search.problem)
+    else:
+        subject = open_subject(request, _ignore)
+    return ledger, search, subject.evaluator(cache, device=member.device)
 
 
 def _keep_best(outcome: Outcome, folder: Path) -> None:
@@ -354,6 +403,20 @@ def _check_objectives(
         raise SearchError(
             f"--climb {write_climb(tuple(rungs))} trains, which needs images; give them by --data"
         )
+
+
+def _check_arguments(
+    objectives: Mapping[str, str], sampler: str, warm: Iterable[str | Path]
+) -> None:
+    if "divergence" in objectives:
+        raise SearchError(
+            "networks of other arguments have no original to diverge from; weigh score, which is "
+            "the negative loss on images held back, or top1"
+        )
+    if sampler == "guided":
+        raise SearchError("guided models what layers lose, not arguments; take --sampler tpe")
+    if list(warm):
+        raise SearchError("a search of arguments does not begin from plans; leave --warm-start out")
 
 
 def _known(what: str, name: str, known: Iterable[str]) -> None:

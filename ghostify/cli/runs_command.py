@@ -34,9 +34,7 @@ def ls(
     directory: Directory,
     sort: Annotated[
         str | None,
-        typer.Option(
-            metavar="FIELD", help="Such as top1, macs, seconds. Default: as they ended."
-        ),
+        typer.Option(metavar="FIELD", help="Such as top1, macs, seconds. Default: as they ended."),
     ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="The largest first.")] = False,
     where: Annotated[

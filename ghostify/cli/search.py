@@ -41,12 +41,10 @@ def run(model: str, settings: Mapping[str, Any], *, as_json: bool, quiet: bool) 
     elif not quiet:
         print_outcome(found.outcome)
         took = f"{(time.monotonic() - began) / 60:.1f} minutes"
-        render.notes(
-            [
-                *found.notes,
-                took,
-                f"wrote {found.path}; ghostify convert {model} --plan {found.path}/best.yaml "
-                "applies the best plan",
-            ]
-        )
+        use = f"ghostify convert {model} --plan {found.path}/best.yaml applies the best plan"
+        if found.arguments is not None:
+            both = {**settings["model_args"], **found.arguments}
+            given = " ".join(f"--model-arg {key}={one}" for key, one in both.items())
+            use = f"ghostify train {model} {given} trains the best network"
+        render.notes([*found.notes, took, f"wrote {found.path}; {use}"])
     return 0

@@ -100,15 +100,19 @@ def run_(
         typer.Option(
             "--climb",
             metavar="free=N,distil=KxSTEPS,train=K@RECIPE",
-            help="Train the best further: by distillation, then by a recipe.",
+            help="Train the best further: by distillation, then by a recipe. A space of arguments "
+            "takes train=NxSTEPS@RECIPE.",
         ),
     ] = None,
     sampler: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--sampler", metavar="NAME", help="tpe, gp, nsga2, nsga3, cmaes, random, brute."
+            "--sampler",
+            metavar="NAME",
+            help="guided, tpe, gp, nsga2, nsga3, cmaes, random, brute. Default: guided; tpe with "
+            "--pareto, and for arguments.",
         ),
-    ] = "tpe",
+    ] = None,
     pruner: Annotated[
         str,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from ghostify.cli import interrupt
-from ghostify.cli.live import LiveBar
+from ghostify.cli.live import LiveBar, duration
 
 if TYPE_CHECKING:
     from ghostify.search.outcome import Outcome
@@ -62,13 +62,13 @@ class SearchBar(LiveBar):
         best = now.best
         figures = [f"{standing.final}/{standing.planned}"]
         if best is not None:
-            figures.append(f"best {best.score['divergence']:.4f} ({best.rung})")
+            figures.append(f"best {best.loss:.4f} ({best.rung})")
         tried = [one for one in now.records if one.state in ("complete", "pruned")]
         share = 100 * sum(one.feasible for one in tried) / max(1, len(tried))
         figures.append(f"feasible {share:.0f} % ({standing.repaired} repaired)")
         if pace:
             figures.append(f"{pace:.2f} trials/s" if pace < 10 else f"{pace:.0f} trials/s")
-            figures.append(f"{_duration(left)} left")
+            figures.append(f"{duration(left)} left")
         self._bar.update(
             self._task,
             description="searching",
@@ -83,8 +83,8 @@ class SearchBar(LiveBar):
             if not self._console.is_terminal:
                 costs = best.costs.get("macs", 0.0) / (now.original.get("macs") or 1.0)
                 self.say(
-                    f"trial {best.number} ({best.rung}): divergence "
-                    f"{best.score['divergence']:.4f} at {costs:.3f}x MACs"
+                    f"trial {best.number} ({best.rung}): {best.measure} "
+                    f"{best.loss:.4f} at {costs:.3f}x MACs"
                 )
 
     def _pace(self, done: int, planned: int) -> tuple[float, float]:
@@ -94,11 +94,3 @@ class SearchBar(LiveBar):
         (began, first), (_, last) = self._seen[0], self._seen[-1]
         pace = (last - first) / max(1e-9, time.monotonic() - began)
         return pace, (planned - done) / pace if pace else 0.0
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -42,7 +42,8 @@ def rerun_trial(run: Path, trial: int, *, storage: str | None, as_json: bool, qu
         found = searched.rerun(
             run, trial, storage=storage, on_step=bar.step, report=_check_interrupt
         )
-    told, mine = found.record.score["divergence"], found.score["divergence"]
+    measure = found.record.measure
+    told, mine = found.record.score[measure], found.score[measure]
     if as_json:
         render.print_json(
             {
@@ -54,10 +55,10 @@ def rerun_trial(run: Path, trial: int, *, storage: str | None, as_json: bool, qu
             }
         )
     elif not quiet and found.same:
-        render.page(f"trial {trial}: divergence {mine!r}, as recorded")
+        render.page(f"trial {trial}: {measure} {mine!r}, as recorded")
     if not found.same:
         raise SearchError(
-            f"trial {trial} was recorded with divergence {told!r} and gives {mine!r} now; another "
+            f"trial {trial} was recorded with {measure} {told!r} and gives {mine!r} now; another "
             "machine, device or version of torch may be the reason"
         )
     return 0
@@ -82,7 +83,8 @@ def print_outcome(found: Outcome) -> None:
     """Print the best plan beside the starts, and how the search went."""
     value = found.as_json()
     table = Table(header_style="bold", pad_edge=False, box=None)
-    for title in ("", "trial", "rung", "divergence", "top-1", *found.original):
+    measure = "divergence" if found.best is None else found.best.measure
+    for title in ("", "trial", "rung", measure, "top-1", *found.original):
         table.add_column(title, justify="left" if title in ("", "rung") else "right", no_wrap=True)
     rows: dict[str, Mapping[str, Any] | None] = {
         "best": value["best"],
@@ -98,7 +100,8 @@ def print_outcome(found: Outcome) -> None:
     best = value["best"]
     parts: list[Any] = [table] if best is not None else ["no plan has a score yet"]
     if best is not None:
-        parts.append(_plan_table(best["plan"]))
+        chosen = best.get("arguments")
+        parts.append(_plan_table(best["plan"]) if chosen is None else _arguments(chosen))
     parts.append(
         f"\n{escape(value['model'])}, {escape(value['budget'])}: {value['trials']} trials, "
         f"{value['feasible']} feasible, {value['infeasible']} infeasible "
@@ -121,7 +124,8 @@ def print_outcome(found: Outcome) -> None:
 
 def _figures(row: Mapping[str, Any], found: Outcome) -> list[str]:
     top1 = row["top1"]
-    cells = [f"{row['divergence']:.4f}", "" if top1 is None else f"{top1:.2f} %"]
+    lost = row.get("divergence", row.get("loss"))
+    cells = [f"{lost:.4f}", "" if top1 is None else f"{top1:.2f} %"]
     for name, whole in found.original.items():
         value = float(row[name])
         if name.startswith("latency@"):
@@ -145,6 +149,11 @@ def _plan_table(plan: Mapping[str, str]) -> str:
     return "\nbest plan (other layers stay as they are):\n" + "\n".join(lines)
 
 
+def _arguments(arguments: Mapping[str, Any]) -> str:
+    given = "  ".join(f"{name}={value}" for name, value in arguments.items())
+    return f"\nbest arguments: {escape(given)}"
+
+
 def _show_written(run: Path, error: StorageError, *, as_json: bool) -> int:
     """Show what was written last, where the storage cannot be reached."""
     file = run / "outcome.json"
@@ -157,7 +166,7 @@ def _show_written(run: Path, error: StorageError, *, as_json: bool) -> int:
         render.print_json(value)
     else:
         best = value.get("best") or {}
-        told = f"best divergence {best['divergence']:.4f}" if best else "no plan has a score yet"
+        told = f"best score {best['score']:.4f}" if best else "no plan has a score yet"
         render.page(f"{value['model']}, {value['budget']}: {value['trials']} trials, {told}")
     return 0
 

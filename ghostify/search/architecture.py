@@ -80,6 +80,10 @@ class Architecture:
         places = zip(self.names, self.values, np.asarray(assignment).tolist(), strict=True)
         return {name: values[place] for name, values, place in places}
 
+    def plan(self, assignment: IntArray) -> dict[str, Argument]:
+        """Return what an evaluator is given for an assignment ``(A,)``: the arguments."""
+        return self.arguments(assignment)
+
     def assignment(self, arguments: Mapping[str, Argument]) -> IntArray:
         """Return arguments as an assignment ``(A,)``.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghostify.search.outcome import Outcome, best_so_far
 from ghostify.search.run import put
+from ghostify.search.study.record import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_all", "importance", "pareto", "plan_map", "progress"]
 
-_ORIGINS = {"exact": "#D55E00", "neighbour": "#E69F00", "uniform": "#009E73", "warm": "#CC79A7"}
+_ORIGINS = {
+    "exact": "#D55E00",
+    "neighbour": "#E69F00",
+    "uniform": "#009E73",
+    "original": "#009E73",
+    "warm": "#CC79A7",
+}
 _SAMPLED, _LINE = "#56B4E9", "#0072B2"
 _MOST = 20  # variables in the picture of importance
 _OPERATIONS = "#999999"
@@ -31,7 +38,7 @@ def draw_all(outcome: Outcome, importances: Mapping[str, float], folder: Path) -
     if not best_so_far(outcome.records):
         return ()
     pictures = {"progress": progress(outcome), "pareto": pareto(outcome)}
-    if outcome.best is not None:
+    if outcome.best is not None and not outcome.layout.values:
         pictures["plan"] = plan_map(outcome)
     if importances:
         pictures["importance"] = importance(importances)
@@ -53,6 +60,7 @@ def progress(outcome: Outcome) -> Figure:
     axes = figure.subplots(1, max(1, len(kinds)), squeeze=False)[0]
     for axis, kind in zip(axes, kinds, strict=False):
         records = [one for one in outcome.records if one.rung == kind and one.finished]
+        upper = kind != outcome.rungs[0].kind
         for origin, label in {"": "sampler", **{one: one for one in _ORIGINS}}.items():
             mine = [
                 one for one in records
@@ -61,10 +69,10 @@ def progress(outcome: Outcome) -> Figure:
             if mine:
                 axis.scatter(
                     [one.number for one in mine],
-                    [one.score["divergence"] for one in mine],
+                    [one.loss for one in mine],
                     s=14,
                     color=_ORIGINS.get(origin, _SAMPLED),
-                    label="from the rung below" if label == "sampler" and kind != "free" else label,
+                    label="from the rung below" if label == "sampler" and upper else label,
                 )
         numbers = [one.number for one in records]
         axis.step(
@@ -79,7 +87,7 @@ def progress(outcome: Outcome) -> Figure:
         axis.set_title(f"rung {kind}", fontsize=10)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    axes[0].set_ylabel("divergence from the original")
+    axes[0].set_ylabel(_name_of(outcome.records))
     return figure
 
 
@@ -96,7 +104,7 @@ def pareto(outcome: Outcome) -> Figure:
     use_top1 = "top1" in outcome.objectives
 
     def high(record: Any) -> float:
-        return float(record.score["top1" if use_top1 else "divergence"])
+        return float(record.score["top1"] if use_top1 else record.loss)
 
     axis.scatter(
         [one.costs[key] / whole for one in records],
@@ -117,7 +125,7 @@ def pareto(outcome: Outcome) -> Figure:
     if key in outcome.limits:
         axis.axvline(outcome.limits[key] / whole, color=_OPERATIONS, ls="--", label="budget")
     axis.set_xlabel(f"{key}, as a share of the original's")
-    axis.set_ylabel("top-1, %" if use_top1 else "divergence from the original")
+    axis.set_ylabel("top-1, %" if use_top1 else _name_of(records))
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure
@@ -164,6 +172,12 @@ def importance(importances: Mapping[str, float]) -> Figure:
     axis.tick_params(axis="y", labelsize=7)
     axis.grid(axis="x", alpha=0.3)
     return figure
+
+
+def _name_of(records: Sequence[Record]) -> str:
+    """Return what is drawn upwards, lower is better."""
+    lost = any(record.measure == "loss" for record in records)
+    return "loss on images held back" if lost else "divergence from the original"
 
 
 def _parts(setting: str) -> tuple[float, int]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from ghostify.errors import SearchError, nearest
 
-__all__ = ["KINDS", "Rung", "parse_climb", "write_climb"]
+__all__ = ["KINDS", "Rung", "parse_climb", "parse_training", "write_climb"]
 
 KINDS = ("free", "distil", "train")
 """Without training; after a few steps of distillation; after a whole recipe."""
@@ -17,6 +17,8 @@ STEPS = 391
 """Of distillation, where none are given: an epoch of 50,000 images."""
 
 RECIPE = "distil-fitted"
+SCRATCH = "cifar-resnet"
+"""The recipe of networks that have no weights yet."""
 
 _PART = re.compile(
     r"(?P<kind>\w+)=(?P<count>\d+)(x(?P<steps>\d+))?(@(?P<recipe>[^,\s]+))?", re.ASCII
@@ -29,7 +31,7 @@ class Rung:
 
     kind: str
     count: int
-    steps: int | None = None  # of distillation
+    steps: int | None = None  # of training; None: as many as the recipe says
     recipe: str = ""  # of a whole training
 
     def __post_init__(self) -> None:
@@ -41,7 +43,7 @@ class Rung:
         if self.count < 1:
             raise SearchError(f"{self.kind}={self.count}: a rung takes at least one plan")
         if self.steps is not None and self.steps < 1:
-            raise SearchError(f"{self}: distillation takes at least one step")
+            raise SearchError(f"{self}: a training takes at least one step")
 
     def __str__(self) -> str:
         steps = "" if self.steps is None else f"x{self.steps}"
@@ -79,15 +81,15 @@ def parse_climb(text: str | None, *, trials: int | None = None) -> tuple[Rung, .
         kind, steps, recipe = match["kind"], match["steps"], match["recipe"]
         if kind in rungs:
             raise SearchError(f"--climb names {kind} twice; leave one out")
-        if (steps and kind != "distil") or (recipe and kind != "train"):
+        if (steps and kind == "free") or (recipe and kind != "train"):
             raise SearchError(
-                f"{part}: steps belong to distil (distil=8x391), a recipe to train "
+                f"{part}: steps belong to distil (distil=8x391) and train, a recipe to train "
                 "(train=2@distil-fitted)"
             )
         rungs[kind] = Rung(
             kind,
             int(match["count"]),
-            (int(steps) if steps else STEPS) if kind == "distil" else None,
+            int(steps) if steps else (STEPS if kind == "distil" else None),
             (recipe or RECIPE) if kind == "train" else "",
         )
     if trials is not None and "free" in rungs and rungs["free"].count != trials:
@@ -104,6 +106,27 @@ def parse_climb(text: str | None, *, trials: int | None = None) -> tuple[Rung, .
                 f"from {lower.kind}; take at most {lower.count}"
             )
     return found
+
+
+def parse_training(text: str | None, *, trials: int | None = None) -> tuple[Rung, ...]:
+    """Read the rung of a search of arguments, ``train=12x391@cifar-resnet``.
+
+    Networks of other arguments have no weights, so that each is trained from scratch; there is
+    no cheaper score that would be honest.
+
+    Raises:
+        SearchError: another rung is asked for, or none.
+    """
+    told = "a search of arguments trains each network from scratch; give --climb train=N@RECIPE"
+    match = _PART.fullmatch((text or "").replace(" ", ""))
+    if match is None or match["kind"] != "train":
+        raise SearchError(f"{told}, or with fewer steps train=NxSTEPS@RECIPE (got {text!r})")
+    count, steps = int(match["count"]), match["steps"]
+    if trials is not None and trials != count:
+        raise SearchError(
+            f"--trials {trials} and --climb train={count} contradict each other; leave --trials out"
+        )
+    return (Rung("train", count, int(steps) if steps else None, match["recipe"] or SCRATCH),)
 
 
 def write_climb(rungs: tuple[Rung, ...]) -> str:

@@ -50,6 +50,7 @@ class Clocks:
             name: NetworkTable(times, model, (example[:1],), look.sites, bench)
             for name, bench in benches.items()
         }
+        self._originals: dict[str, float] = {}  # ms, by runtime
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -62,9 +63,10 @@ class Clocks:
             name: [spec for spec in specs if isinstance(spec, GhostSpec)]
             for name, specs in problem.layer_choices().items()
         }
-        for table in self._tables.values():
+        for name, table in self._tables.items():
             table.ensure(choices, on_progress=on_progress)
-            table.measure([Plan.empty()], on_progress=on_progress)
+            timed = table.measure([Plan.empty()], on_progress=on_progress)
+            self._originals[name] = timed[0].ms
 
     def measure(
         self, plans: Sequence[Plan], on_progress: Progress | None = None
@@ -73,7 +75,7 @@ class Clocks:
         found: list[dict[str, float]] = [{} for _ in plans]
         for name, table in self._tables.items():
             times = table.measure([Plan.empty(), *plans], on_progress=on_progress)
-            base = times[0].ms
+            base = self._originals[name] = times[0].ms
             for one, timed in zip(found, times[1:], strict=True):
                 one[f"latency@{name}"] = base * timed.ms / timed.original_ms
         return found
@@ -84,11 +86,13 @@ class Clocks:
             table.calibrate(plans)
 
     def models(self, problem: Problem) -> dict[str, LatencyModel]:
-        """Return what is predicted now, by runtime."""
+        """Return what is predicted now, by runtime; the original must have been measured.
+
+        Nothing is measured here, since that would undo what :meth:`learn` has corrected.
+        """
+        choices = problem.layer_choices()
         return {
-            name: LatencyModel.of(
-                table, problem.layer_choices(), original_ms=table.measure([Plan.empty()])[0].ms
-            )
+            name: LatencyModel.of(table, choices, original_ms=self._originals[name])
             for name, table in self._tables.items()
         }
 

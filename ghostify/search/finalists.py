@@ -66,7 +66,7 @@ def _measure(
 ) -> None:
     """Measure one plan, and note it down by its digest."""
     assert record.assignment is not None
-    plan = search.problem.plan(np.array(record.assignment, dtype=np.int64))
+    plan = search.layers.plan(np.array(record.assignment, dtype=np.int64))
     measured = ledger.notes().get("measured", {})
     measured[plan.digest] = clocks.measure([plan], on_progress)[0]
     ledger.note("measured", measured)
@@ -83,7 +83,7 @@ def _tightened(search: Search, now: Outcome, tried: Sequence[Record]) -> Search:
                 if one.number in now.measured
             ]
             limits[key] /= max(1.005, float(np.median(beyond)))
-    check_possible(search.problem, limits)
+    check_possible(search.layers, limits)
     return dataclasses.replace(search, limits=limits)
 
 

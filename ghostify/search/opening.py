@@ -76,9 +76,9 @@ def warm_start(search: Search, sources: Iterable[str | Path]) -> list[Start]:
     found: dict[tuple[int, ...], Start] = {}
     for source in map(Path, sources):
         if (source / RUN_FILE).is_file():
-            rows = _from_run(source, search.problem)
+            rows = _from_run(source, search.layers)
         else:
-            rows = [_plain(search.problem.assignment(load_plan(source)))]
+            rows = [_plain(search.layers.assignment(load_plan(source)))]
         for row in rows:
             assignment = search.repaired(row)
             found.setdefault(assignment, Start("warm", assignment))

@@ -97,12 +97,14 @@ class Outcome:
             "rung": record.rung,
             "origin": record.origin,
             "score": score.get("score"),
-            "objective": "negative divergence",
-            "divergence": score.get("divergence"),
+            "objective": score.get("objective", "negative divergence"),
+            record.measure: score.get(record.measure),
             "top1": score.get("top1"),
             **_figures(record.costs),
             "plan": self.layout.plan(record.assignment),
         }
+        if self.layout.values:
+            found["arguments"] = self.layout.arguments(record.assignment)
         if record.number in self.measured:
             found["measured"] = dict(self.measured[record.number])
         return found
@@ -156,10 +158,13 @@ class Outcome:
 
 
 def plan_text(outcome: Outcome, record: Record) -> str:
-    """Return a plan file for ``ghostify convert --plan``, with its figures in comments."""
+    """Return a plan file for ``ghostify convert --plan``, with its figures in comments.
+
+    Where arguments were searched, it says which build the network.
+    """
     assert record.assignment is not None
     score = record.score
-    figures = [f"divergence {score.get('divergence')!r}"]
+    figures = [f"{record.measure} {score.get(record.measure)!r}"]
     if score.get("top1") is not None:
         figures.append(f"top-1 {score['top1']:.2f} %")
     figures += [f"{key} {_number(value)}" for key, value in record.costs.items()]
@@ -170,9 +175,13 @@ def plan_text(outcome: Outcome, record: Record) -> str:
     lines = [
         f"# Trial {record.number} of a search, rung {record.rung}; budget {outcome.budget}.",
         f"# {', '.join(figures)}.",
-        "# Layers that are not named stay as they are.",
     ]
-    value = {"model": outcome.model, "layers": outcome.layout.plan(record.assignment)}
+    value: dict[str, Any] = {"model": outcome.model}
+    if outcome.layout.values:
+        value["arguments"] = outcome.layout.arguments(record.assignment)
+    else:
+        lines.append("# Layers that are not named stay as they are.")
+        value["layers"] = outcome.layout.plan(record.assignment)
     return "\n".join(lines) + "\n" + yaml.safe_dump(value, sort_keys=False)
 
 
@@ -242,7 +251,7 @@ def _row(outcome: Outcome, record: Record) -> dict[str, Any]:
         "feasible": record.feasible if record.costs else None,
         "repaired": json.dumps(dict(record.repaired)) if record.repaired else None,
         "score": score.get("score"),
-        "divergence": score.get("divergence"),
+        record.measure: score.get(record.measure),
         "top1": score.get("top1"),
         "steps": score.get("steps"),
         **{key: float(value) for key, value in record.costs.items()},
@@ -258,7 +267,7 @@ def _row(outcome: Outcome, record: Record) -> dict[str, Any]:
         for name, choices, place in zip(
             outcome.layout.names, outcome.layout.choices, record.assignment, strict=True
         ):
-            row[f"layer {name}"] = choices[place]
+            row[f"{'argument' if outcome.layout.values else 'layer'} {name}"] = choices[place]
     return row
 
 

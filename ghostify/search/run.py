@@ -40,6 +40,11 @@ class About:
         """The network's name, as plan files give it."""
         return str(self.identity["model"]).removeprefix("ghostify:")
 
+    @property
+    def of_arguments(self) -> bool:
+        """Whether arguments are chosen that build a network, rather than settings of layers."""
+        return any("values" in one for one in self.variables)
+
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {

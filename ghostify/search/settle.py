@@ -132,7 +132,7 @@ def settle(
 def _starts(
     search: Search, losses: list[FloatArray] | None, warm: Iterable[str | Path]
 ) -> tuple[Start, ...]:
-    problem, limits = search.problem, search.limits
+    problem, limits = search.layers, search.limits
     found = warm_start(search, warm)
     if search.sampler == "brute":
         found += all_plans(problem, losses, limits)
@@ -147,11 +147,11 @@ def _starts(
 def _probes(search: Search) -> list[Plan]:
     """Return a few feasible plans that a correction of latencies is learnt from."""
     rng = np.random.default_rng(search.seed)
-    rows = [search.repaired(row.tolist()) for row in search.problem.random(3, rng)]
+    rows = [search.repaired(row.tolist()) for row in search.layers.random(3, rng)]
     if search.weights is not None:
-        first = exact_start(search.problem, search.weights, search.limits, 0)
+        first = exact_start(search.layers, search.weights, search.limits, 0)
         rows.insert(0, first[0].assignment)
-    return [search.problem.plan(np.array(row, dtype=np.int64)) for row in dict.fromkeys(rows)]
+    return [search.layers.plan(np.array(row, dtype=np.int64)) for row in dict.fromkeys(rows)]
 
 
 def problem_of(

@@ -31,10 +31,12 @@ from ghostify.search.team import Member
 from ghostify.search.worker import Report
 from ghostify.sources import open_source, preprocess_for
 from ghostify.train.device import choose_device
+from ghostify.train.recipe import load_recipe
 
 __all__ = ["Request", "ScorerOf", "Subject", "members_of", "open_subject"]
 
 Step = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
 
 _LARGE = 64  # pixels a side, beyond which fewer images do
 _MANY, _FEW = 512, 256
@@ -160,6 +162,10 @@ class Subject:
             supply=pictures.supply,
         )
 
+    def evaluator(self, cache: Path, *, device: str = "cpu") -> ScorerOf:
+        """Return what scores plans by the rungs of a search."""
+        return ScorerOf(self.scorer(cache, device=device))
+
 
 class ScorerOf:
     """A :class:`Scorer` that scores by the rungs of a search."""
@@ -173,17 +179,23 @@ class ScorerOf:
             assert rung.steps is not None
             return self.scorer.distilled(plan, steps=rung.steps, seed=seed, report=report)
         if rung.kind == "train":
-            return self.scorer.trained(plan, recipe=rung.recipe, seed=seed, report=report)
+            recipe = load_recipe(rung.recipe, steps=rung.steps)
+            return self.scorer.trained(plan, recipe=recipe, seed=seed, report=report)
         return self.scorer.free(plan)
 
 
 def open_subject(
-    request: Request, step: Step, *, on_network: Callable[[Network], None] | None = None
+    request: Request,
+    step: Step,
+    *,
+    on_network: Callable[[Network], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Subject:
     """Build the network, load its weights, and read the images.
 
     Args:
         on_network: called before the images, which may take long; what it raises ends all.
+        on_progress: called while images are made: steps done, of how many, and what they are.
 
     Raises:
         GhostifyError: whatever does not fit, in one sentence.
@@ -210,7 +222,7 @@ def open_subject(
     if on_network is not None:
         on_network(network)
     step("reading images" if request.data is not None else "making images")
-    pictures = _pictures(request, look, source, notes)
+    pictures = _pictures(request, look, source, notes, on_progress)
     untrained = request.weights is None and not request.pretrained and source.path is None
     if untrained and isinstance(request.model, str):
         notes.append(
@@ -242,7 +254,13 @@ def members_of(workers: int, device: str) -> tuple[Member, ...]:
     )
 
 
-def _pictures(request: Request, look: api.Look, source: Any, notes: list[str]) -> Pictures:
+def _pictures(
+    request: Request,
+    look: api.Look,
+    source: Any,
+    notes: list[str],
+    on_progress: Progress | None,
+) -> Pictures:
     size = _size(look, request)
     few = _FEW if max(size[1:]) > _LARGE else _MANY
     counts = {
@@ -259,7 +277,7 @@ def _pictures(request: Request, look: api.Look, source: Any, notes: list[str]) -
             "calibration": request.calibration,
             "held_back": request.held_back,
         }
-        return invent(model, size, seed=request.seed, **asked)
+        return invent(model, size, seed=request.seed, on_progress=on_progress, **asked)
     images = open_images(request.data, split=request.split or "train")
     preprocess: Preprocess = preprocess_for(source, {"size": size[1:], **request.images})
     return draw(images, preprocess, seed=request.seed, workers=request.readers, **counts)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ghostify.errors import GhostifyError, SearchError
-from ghostify.plan import Plan
 from ghostify.search.agenda import Start, value_of
+from ghostify.search.architecture import Architecture
 from ghostify.search.climb import Rung
 from ghostify.search.exact import repair
+from ghostify.search.guide import Guide
 from ghostify.search.layout import Layout
 from ghostify.search.problem import FloatArray, Problem
 from ghostify.search.study.ledger import Claim, Ledger
 from ghostify.search.study.record import Record
-from ghostify.search.study.samplers import Parameters, make_sampler, seed_of
+from ghostify.search.study.samplers import Parameters, Propose, make_sampler, seed_of
 
 __all__ = ["Evaluator", "Judged", "Report", "Search", "Worker"]
 
@@ -44,17 +45,17 @@ class Judged(Protocol):
 
 
 class Evaluator(Protocol):
-    """Scores plans of one network."""
+    """Scores plans of one network, or networks of one function."""
 
-    def score(self, plan: Plan, rung: Rung, *, seed: int, report: Report) -> Judged:
-        """Return how good a plan is; the same arguments always give the same score."""
+    def score(self, plan: Any, rung: Rung, *, seed: int, report: Report) -> Judged:
+        """Return how good a plan is, or the network of arguments; always the same score."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
     """What a search is about: all that decides what its workers do."""
 
-    problem: Problem
+    problem: Problem | Architecture
     limits: Mapping[str, float]
     rungs: tuple[Rung, ...]
     objectives: Mapping[str, str]  # direction by name
@@ -62,6 +63,12 @@ class Search:
     seed: int = 0
     start: tuple[Start, ...] = ()
     weights: Sequence[FloatArray] | None = None  # what each choice loses, (K_v,), for repairs
+
+    @property
+    def layers(self) -> Problem:
+        """The problem, where it is layers that choices are made for."""
+        assert isinstance(self.problem, Problem), "this search is of arguments"
+        return self.problem
 
     def parameters(self) -> Parameters:
         """Return how assignments are written in the study."""
@@ -75,16 +82,17 @@ class Search:
     def repaired(self, assignment: Sequence[int]) -> tuple[int, ...]:
         """Return the nearest feasible plan."""
         if self.feasible(assignment):
-            return tuple(int(one) for one in assignment)
+            return _plain(assignment)
+        wanted = np.array(assignment, dtype=np.int64)
+        if isinstance(self.problem, Architecture):
+            return _plain(self.problem.repair(wanted, self.limits))
         prices = None
         if self.weights is not None:  # the loss that a change adds, and a little for each change
             prices = [
                 self._least_price + np.maximum(0.0, row - row[place])
                 for row, place in zip(self.weights, assignment, strict=True)
             ]
-        wanted = np.array(assignment, dtype=np.int64)
-        found = repair(self.problem, wanted, self.limits, weights=prices)
-        return tuple(int(one) for one in found)
+        return _plain(repair(self.problem, wanted, self.limits, weights=prices))
 
     @property
     def _least_price(self) -> float:
@@ -198,8 +206,20 @@ class Worker:
             seed=seed,
             known=lambda assignment: assignment in seen,
             objectives=len(search.objectives),
+            propose=self._guide(seed) if search.sampler == "guided" else None,
         )
         return self._ledger.ask(claim, sampler)
+
+    def _guide(self, seed: int) -> Propose:
+        """Return what the sampler ``guided`` asks."""
+        search = self._search
+        guide = Guide(search.layers, search.limits, search.weights)
+        rng = np.random.default_rng(seed)
+        return lambda plans, losses, pending: guide.propose(plans, losses, pending=pending, rng=rng)
+
+
+def _plain(assignment: Iterable[int]) -> tuple[int, ...]:
+    return tuple(int(one) for one in assignment)
 
 
 def _same(records: Sequence[Record], mine: Record, assignment: tuple[int, ...]) -> Record | None:

@@ -51,6 +51,29 @@ def test_search_show_rerun_and_convert(
     assert json.loads(converted.out)["after"]["macs"] == value["best"]["macs"]
 
 
+def test_arguments_are_searched_shown_and_trained(
+    ghostify: Ghostify, given: tuple[object, ...], tmp_path: Path
+) -> None:
+    run, space = tmp_path / "run", tmp_path / "net.yaml"
+    space.write_text("arguments: {width: [8, 4, 6]}\n")
+    data = ("--data", given[4], "--device", "cpu")
+
+    done = ghostify(
+        "search", NAME, *data, "--space", space, "--budget", "macs=0.9x", "--held-back", 24,
+        "--climb", "train=3x2@cifar-resnet", "-o", run,
+    )  # fmt: skip
+
+    assert done.code == 0, done.err
+    assert "3 trials, 3 feasible, 0 infeasible" in done.out
+    best = json.loads(ghostify("search", "show", run, "--json").out)["best"]
+    width = best["arguments"]["width"]
+    assert width in (4, 6)
+    assert f"best arguments: width={width}" in done.out
+    assert f"ghostify train {NAME} --model-arg width={width} trains the best" in done.err
+    again = ghostify("search", "rerun", run, "--trial", best["trial"])
+    assert f"trial {best['trial']}: loss {best['loss']!r}, as recorded" in again.out
+
+
 def test_options_may_come_before_the_model(
     ghostify: Ghostify, given: tuple[object, ...], tmp_path: Path
 ) -> None:

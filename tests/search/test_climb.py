@@ -18,6 +18,13 @@ def test_a_climb_is_read_in_any_order_and_written_from_cheap_to_dear() -> None:
     assert parse_climb(write_climb(rungs)) == rungs
 
 
+def test_a_recipe_may_be_shortened() -> None:
+    rungs = parse_climb("free=9,train=2x782@distil")
+
+    assert rungs == (Rung("free", 9), Rung("train", 2, steps=782, recipe="distil"))
+    assert write_climb(rungs) == "free=9,train=2x782@distil"
+
+
 def test_what_is_not_said_has_a_default() -> None:
     assert parse_climb(None) == (Rung("free", 100),)
     assert parse_climb(None, trials=7) == (Rung("free", 7),)

@@ -83,3 +83,17 @@ def test_a_subset_has_its_own_order_and_digest() -> None:
     assert some.labels.tolist() == source.labels[[4, 1]].tolist()
     assert np.array_equal(np.asarray(some.load(0)), source.pixels[4])
     assert len({some.digest, Subset(source, [1, 4]).digest, source.digest}) == 3
+
+
+def test_making_images_says_how_far_it_is() -> None:
+    told: list[tuple[int, int, str]] = []
+
+    invent(
+        small(), (3, 8, 8), calibration=4, held_back=4,
+        on_progress=lambda done, of, what: told.append((done, of, what)),
+    )  # fmt: skip
+
+    assert [done for done, _, _ in told] == list(range(80))  # 40 steps for each part
+    assert {of for _, of, _ in told} == {80}
+    assert told[0][2] == "steps, images to fit to"
+    assert told[-1][2] == "steps, images to judge by"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from ghostify.graph.synthetic import synthetic_images
 __all__ = ["Pictures", "Supply", "draw", "invent"]
 
 _SMALL_SIDE = 64  # pixels
+_PARTS = ("steps, images to fit to", "steps, images to judge by")
 _STEPS = 40  # by which synthetic images are matched to the network's statistics
 
 
@@ -88,11 +90,15 @@ def invent(
     calibration: int | None = None,
     held_back: int | None = None,
     seed: int = 0,
+    on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Pictures:
     """Make images out of the network's own batch-norm statistics, where there are no others.
 
     Both parts come from seeds of their own. What is found on them is clearly worse than on
     real images.
+
+    Args:
+        on_progress: called with the steps that are done, of how many, and which part it is.
 
     Raises:
         InputError: the size of the network's input is unknown.
@@ -102,13 +108,24 @@ def invent(
     channels, height, width = input_size
     usual = 512 if max(height, width) <= _SMALL_SIDE else 64
     scratch = copy_model(model, hooks=False).eval().requires_grad_(False)
-    fitting, judging = (
-        synthetic_images(
-            scratch, (channels, height, width), count=count or usual, steps=_STEPS, seed=one
+    made: list[Tensor] = []
+    for part, count in enumerate((calibration, held_back)):
+
+        def tell(step: int, steps: int, part: int = part) -> None:
+            if on_progress is not None:
+                on_progress(part * steps + step, 2 * steps, _PARTS[part])
+
+        made.append(
+            synthetic_images(
+                scratch,
+                (channels, height, width),
+                count=count or usual,
+                steps=_STEPS,
+                seed=seed + part,
+                on_step=tell,
+            )
         )
-        for count, one in ((calibration, seed), (held_back, seed + 1))
-    )
-    return Pictures(fitting, judging)
+    return Pictures(made[0], made[1])
 
 
 def _tensors(images: Images, preprocess: Preprocess, workers: int) -> tuple[Tensor, Tensor]:

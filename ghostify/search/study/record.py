@@ -72,6 +72,20 @@ class Record:
         return all(value <= 0 for value in self.excess.values())
 
     @property
+    def measure(self) -> str:
+        """What its score is the negative of: "divergence" from an original, or "loss"."""
+        return "loss" if "loss" in self.score else "divergence"
+
+    @property
+    def loss(self) -> float:
+        """The score's negative: lower is better.
+
+        Raises:
+            KeyError: it has no score.
+        """
+        return float(self.score[self.measure])
+
+    @property
     def seconds(self) -> float | None:
         """How long it took."""
         if self.started is None or self.ended is None:

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ghostify.errors import SearchError, nearest
 from ghostify.search.layout import Layout
+from ghostify.search.study.guided import Guided, Propose
 from ghostify.search.study.storage import calm
 
 __all__ = [
@@ -27,15 +28,20 @@ __all__ = [
     "Asked",
     "Feasible",
     "Parameters",
+    "Propose",
     "check_sampler",
     "make_sampler",
     "seed_of",
 ]
 
+
+def _tpe(seed: int) -> BaseSampler:
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(
-        seed=seed, multivariate=True, group=True, constant_liar=True
-    ),
+    "guided": _tpe,  # inside Guided
+    "tpe": _tpe,
     "gp": lambda seed: optuna.samplers.GPSampler(
         seed=seed, deterministic_objective=True, warn_independent_sampling=False
     ),
@@ -52,7 +58,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 _ORDERED = ("cmaes",)
 """Those that know numbers only."""
 
-_ONE_OBJECTIVE = ("cmaes",)
+_ONE_OBJECTIVE = ("cmaes", "guided")
 
 _AGAIN, _STEPS_ASIDE = 4, 32
 
@@ -224,8 +230,12 @@ def make_sampler(
     seed: int,
     known: Callable[[tuple[int, ...]], bool],
     objectives: int = 1,
+    propose: Propose | None = None,
 ) -> Feasible:
     """Return a sampler by name that proposes feasible plans only.
+
+    Args:
+        propose: what ``guided`` asks, as :class:`Guided` does.
 
     Raises:
         SearchError: no sampler has this name, or it cannot weigh several objectives.
@@ -233,6 +243,8 @@ def make_sampler(
     check_sampler(name, objectives)
     with calm():
         inner = SAMPLERS[name](seed % 2**31)
+    if name == "guided" and propose is not None:
+        inner = Guided(inner, parameters, propose)
     return Feasible(inner, parameters, repair, known=known, seed=seed)
 
 
@@ -248,7 +260,7 @@ def check_sampler(name: str, objectives: int = 1) -> None:
             + (nearest(name, SAMPLERS) or f"; choose from {', '.join(SAMPLERS)}")
         )
     if objectives > 1 and name in _ONE_OBJECTIVE:
-        raise SearchError(f"{name} weighs one objective only; take nsga2 or tpe with --pareto")
+        raise SearchError(f"{name} weighs one objective only; take tpe or nsga2 with --pareto")
 
 
 def seed_of(seed: int, what: str) -> int:
