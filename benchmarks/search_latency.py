@@ -66,11 +66,11 @@ def measure(network: str, runtime: str, table: Path, seed: int) -> dict[str, Any
     from ghostify import api
     from ghostify.cost.machine import fingerprint
     from ghostify.models.zoo import build
-    from ghostify.search.clock import Clocks
-    from ghostify.search.derive import derive_space
-    from ghostify.search.exact import best_assignment, least, neighbours
-    from ghostify.search.settle import problem_of
-    from ghostify.search.subject import Network
+    from ghostify.searches.clock import Clocks
+    from ghostify.searches.derive import derive_space
+    from ghostify.searches.exact import best_assignment, least, neighbours
+    from ghostify.searches.settle import problem_of
+    from ghostify.searches.subject import Network
     from ghostify.spec import GhostSpec
 
     torch.set_num_threads(1)

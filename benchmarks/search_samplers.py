@@ -103,8 +103,8 @@ class Arena:
         import torch
 
         from ghostify import api
-        from ghostify.search.settle import problem_of
-        from ghostify.search.subject import Request, open_subject
+        from ghostify.searches.settle import problem_of
+        from ghostify.searches.subject import Request, open_subject
 
         torch.set_num_threads(1)
         self.network = network
@@ -143,7 +143,7 @@ class Arena:
 
     def score(self, plan: Any, rung: Any, *, seed: int, report: Any) -> Any:
         """Score as an evaluator of a search does."""
-        from ghostify.search.scoring.score import Score
+        from ghostify.searches.scoring.score import Score
 
         found = self.divergence(plan)
         return Score(divergence=found["divergence"], top1=found["top1"])
@@ -154,11 +154,11 @@ class Arena:
 
         from optuna.storages import InMemoryStorage
 
-        from ghostify.search.climb import Rung
-        from ghostify.search.opening import exact_start, uniform_start
-        from ghostify.search.study.ledger import Ledger
-        from ghostify.search.team import run_alone
-        from ghostify.search.worker import Search, Worker
+        from ghostify.searches.climb import Rung
+        from ghostify.searches.opening import exact_start, uniform_start
+        from ghostify.searches.study.ledger import Ledger
+        from ghostify.searches.team import run_alone
+        from ghostify.searches.worker import Search, Worker
 
         sampler, exact = WAYS[way]
         search = Search(

@@ -79,8 +79,8 @@ def problem_of(name: str) -> Any:
     import ghostify
     from ghostify.models.zoo import build
     from ghostify.pruners.groups import prunable
-    from ghostify.search.problem import make_problem
-    from ghostify.search.space import load_space
+    from ghostify.searches.problem import make_problem
+    from ghostify.searches.space import load_space
 
     torch.set_num_threads(1)
     built = build(name, seed=0)
@@ -122,7 +122,7 @@ def costs(name: str, rounds: int, seed: int) -> dict[str, Any]:
 def repairs(name: str, seed: int) -> dict[str, Any]:
     import numpy as np
 
-    from ghostify.search.exact import best_assignment, neighbours, repair
+    from ghostify.searches.exact import best_assignment, neighbours, repair
 
     _, problem = problem_of(name)
     rng = np.random.default_rng(seed)
@@ -158,8 +158,8 @@ def trials(name: str, data: Path, rounds: int, seed: int) -> dict[str, Any]:
     from ghostify.graph.fit_options import FitOptions
     from ghostify.graph.probe import Probe, as_call
     from ghostify.models.zoo import build
-    from ghostify.search.settle import problem_of as problem_in
-    from ghostify.search.subject import Request, open_subject
+    from ghostify.searches.settle import problem_of as problem_in
+    from ghostify.searches.subject import Request, open_subject
     from ghostify.train.distil import logits_loss
 
     torch.set_num_threads(1)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ghostify.pruning import Pruned, prune
     from ghostify.reports.write import report
     from ghostify.runs.query import load_runs
-    from ghostify.search.space import SearchSpace, load_space
+    from ghostify.searches.space import SearchSpace, load_space
     from ghostify.searching import search
     from ghostify.spec import GhostSpec, PruneSpec
     from ghostify.timing import Comparison, latency
@@ -87,7 +87,7 @@ _HOMES = {
     "Pruned": "ghostify.pruning",
     "Recipe": "ghostify.train.recipe",
     "Redundancy": "ghostify.analysis.values",
-    "SearchSpace": "ghostify.search.space",
+    "SearchSpace": "ghostify.searches.space",
     "Trained": "ghostify.training",
     "compare": "ghostify.comparing",
     "convert": "ghostify.api",
@@ -101,7 +101,7 @@ _HOMES = {
     "load_plan": "ghostify.plan_file",
     "load_recipe": "ghostify.train.recipe",
     "load_runs": "ghostify.runs.query",
-    "load_space": "ghostify.search.space",
+    "load_space": "ghostify.searches.space",
     "optimize": "ghostify.frozen",
     "profile": "ghostify.profiling",
     "prune": "ghostify.pruning",

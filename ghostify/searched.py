@@ -12,18 +12,18 @@ import torch
 
 from ghostify.errors import SearchError
 from ghostify.plan import Plan
-from ghostify.search.agenda import DIRECTIONS, Start, is_done
-from ghostify.search.arguments import ArgumentSubject, open_arguments
-from ghostify.search.choices import SearchSpace
-from ghostify.search.climb import parse_climb, parse_training
-from ghostify.search.layout import Layout
-from ghostify.search.outcome import Outcome, measured_of
-from ghostify.search.run import About, read_run, refuse_other
-from ghostify.search.study.ledger import Ledger
-from ghostify.search.study.record import Record
-from ghostify.search.study.samplers import Parameters
-from ghostify.search.study.storage import open_storage, storage_url
-from ghostify.search.subject import Request, Subject, open_subject
+from ghostify.searches.agenda import DIRECTIONS, Start, is_done
+from ghostify.searches.arguments import ArgumentSubject, open_arguments
+from ghostify.searches.choices import SearchSpace
+from ghostify.searches.climb import parse_climb, parse_training
+from ghostify.searches.layout import Layout
+from ghostify.searches.outcome import Outcome, measured_of
+from ghostify.searches.run import About, read_run, refuse_other
+from ghostify.searches.study.ledger import Ledger
+from ghostify.searches.study.record import Record
+from ghostify.searches.study.samplers import Parameters
+from ghostify.searches.study.storage import open_storage, storage_url
+from ghostify.searches.subject import Request, Subject, open_subject
 
 __all__ = ["Rerun", "has_dashboard", "rerun", "serve_dashboard", "show", "storage_of"]
 

@@ -16,37 +16,37 @@ from ghostify.errors import SearchError, nearest
 from ghostify.models.zoo import Built
 from ghostify.plan import Plan
 from ghostify.provenance import provenance
-from ghostify.search.agenda import DIRECTIONS
-from ghostify.search.architecture import Architecture
-from ghostify.search.arguments import (
+from ghostify.searches.agenda import DIRECTIONS
+from ghostify.searches.architecture import Architecture
+from ghostify.searches.arguments import (
     ArgumentSubject,
     limits_of,
     open_arguments,
     settle_arguments,
 )
-from ghostify.search.charts import draw_all
-from ghostify.search.climb import Rung, parse_climb, parse_training, write_climb
-from ghostify.search.exact import check_possible
-from ghostify.search.finalists import measure_finalists
-from ghostify.search.layout import Layout
-from ghostify.search.outcome import Outcome, measured_of, plan_text, write_outcome
-from ghostify.search.problem import Problem
-from ghostify.search.run import RUN_FILE, About, open_run, put, put_json, refuse_other
-from ghostify.search.settle import Settled, Wish, problem_of, settle
-from ghostify.search.space import load_space
-from ghostify.search.study.ledger import PRUNERS, Ledger, Pace
-from ghostify.search.study.record import Record
-from ghostify.search.study.samplers import Parameters, check_sampler
-from ghostify.search.study.storage import Patience, masked, open_storage, storage_url
-from ghostify.search.subject import (
+from ghostify.searches.charts import draw_all
+from ghostify.searches.climb import Rung, parse_climb, parse_training, write_climb
+from ghostify.searches.exact import check_possible
+from ghostify.searches.finalists import measure_finalists
+from ghostify.searches.layout import Layout
+from ghostify.searches.outcome import Outcome, measured_of, plan_text, write_outcome
+from ghostify.searches.problem import Problem
+from ghostify.searches.run import RUN_FILE, About, open_run, put, put_json, refuse_other
+from ghostify.searches.settle import Settled, Wish, problem_of, settle
+from ghostify.searches.space import load_space
+from ghostify.searches.study.ledger import PRUNERS, Ledger, Pace
+from ghostify.searches.study.record import Record
+from ghostify.searches.study.samplers import Parameters, check_sampler
+from ghostify.searches.study.storage import Patience, masked, open_storage, storage_url
+from ghostify.searches.subject import (
     Network,
     Request,
     Subject,
     members_of,
     open_subject,
 )
-from ghostify.search.team import Crew, Member, run_alone, run_team
-from ghostify.search.worker import Evaluator, Search, Worker
+from ghostify.searches.team import Crew, Member, run_alone, run_team
+from ghostify.searches.worker import Evaluator, Search, Worker
 from ghostify.train.recipe import load_recipe
 
 __all__ = ["Found", "search"]
@@ -141,7 +141,7 @@ def search(
             network from scratch, as ``climb="train=12x391@cifar-resnet"`` says.
         trials, climb: how many plans are tried how thoroughly, such as
             ``"free=200,distil=8x391,train=2@distil-fitted"``.
-        sampler: by name, as in :data:`ghostify.search.study.samplers.SAMPLERS`; without,
+        sampler: by name, as in :data:`ghostify.searches.study.samplers.SAMPLERS`; without,
             "guided" where plans are weighed by one objective, else "tpe".
         pruner: that ends poor trainings: "median", "halving" or "none".
         pareto: objectives to weigh against each other, such as ``("macs", "top1")``.

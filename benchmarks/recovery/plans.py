@@ -7,7 +7,7 @@ otherwise the original; its cost is the variance that the Ghost module misses, o
 to the network's output. A plan that minimises the sum of such costs is found exactly; of the
 plans by different costs, that whose fitted network says most nearly what the original says, on
 images that the fit has not seen (a fit without gradient steps), is written to ``MODEL_plan.yaml``.
-The work is that of ``ghostify.search``; what was fitted stays in the cache.
+The work is that of ``ghostify.searches``; what was fitted stays in the cache.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import torch
 import ghostify
 from ghostify.graph.fit_options import FitOptions
 from ghostify.plan import Plan
-from ghostify.search.choices import Choices, SearchSpace
-from ghostify.search.exact import best_assignment
-from ghostify.search.problem import Problem, make_problem
-from ghostify.search.scoring.score import Options
-from ghostify.search.scoring.scorer import ADDITIVE, Scorer
+from ghostify.searches.choices import Choices, SearchSpace
+from ghostify.searches.exact import best_assignment
+from ghostify.searches.problem import Problem, make_problem
+from ghostify.searches.scoring.score import Options
+from ghostify.searches.scoring.scorer import ADDITIVE, Scorer
 from ghostify.spec import GhostSpec, LayerSpec
 from recovery.study import plan_path
 from recovery.workshop import Workshop

@@ -32,10 +32,10 @@ import ghostify
 from ghostify.cost.closed_form import ghost_macs
 from ghostify.graph.calibrate import FitOptions, calibrate
 from ghostify.plan import Plan
-from ghostify.search.choices import Choices, SearchSpace
-from ghostify.search.problem import make_problem
-from ghostify.search.scoring.pictures import draw
-from ghostify.search.scoring.scorer import ADDITIVE, Scorer
+from ghostify.searches.choices import Choices, SearchSpace
+from ghostify.searches.problem import make_problem
+from ghostify.searches.scoring.pictures import draw
+from ghostify.searches.scoring.scorer import ADDITIVE, Scorer
 from ghostify.spec import ConvSite, GhostSpec
 
 HERE = Path(__file__).parent

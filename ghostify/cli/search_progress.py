@@ -11,7 +11,7 @@ from ghostify.cli import interrupt
 from ghostify.cli.live import LiveBar, duration
 
 if TYPE_CHECKING:
-    from ghostify.search.outcome import Outcome
+    from ghostify.searches.outcome import Outcome
 
 __all__ = ["SearchBar"]
 
@@ -55,7 +55,7 @@ class SearchBar(LiveBar):
 
     def show(self, now: Outcome) -> None:
         """Show how the search stands."""
-        from ghostify.search.agenda import standing_of
+        from ghostify.searches.agenda import standing_of
 
         standing = standing_of(now.records, now.rungs)
         pace, left = self._pace(standing.final, standing.planned)

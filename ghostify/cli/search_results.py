@@ -14,7 +14,7 @@ from ghostify import searched
 from ghostify.cli import interrupt, render
 from ghostify.cli.search_progress import SearchBar
 from ghostify.errors import SearchError, StorageError
-from ghostify.search.outcome import Outcome
+from ghostify.searches.outcome import Outcome
 
 __all__ = ["open_dashboard", "print_outcome", "rerun_trial", "show_run"]
 

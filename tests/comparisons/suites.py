@@ -9,12 +9,12 @@ import yaml
 
 from ghostify.comparing import Compared, compare
 from ghostify.runs.record import RunRecord
-from tests.search.searchable import write_all
+from tests.searches.searchable import write_all
 from tests.train.toys import write_folder
 
 __all__ = ["MODEL", "accuracies", "plain", "run", "write_suite"]
 
-MODEL = "tests.search.searchable:Net"
+MODEL = "tests.searches.searchable:Net"
 FIT = {"block_steps": 2, "joint_steps": 2}
 
 

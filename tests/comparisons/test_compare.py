@@ -22,7 +22,7 @@ from ghostify.comparisons.inputs import read_inputs
 from ghostify.errors import GhostifyError, OutputError, SuiteError
 from ghostify.runs.suite_file import load_suite
 from tests.comparisons.suites import MODEL, accuracies, plain, run, write_suite
-from tests.search.searchable import Net
+from tests.searches.searchable import Net
 
 
 @pytest.fixture(scope="module")

@@ -121,18 +121,6 @@ def test_public_function_writes_or_only_tells(runs: Path, tmp_path: Path) -> Non
     assert (tmp_path / "out" / "index.html").is_file()
 
 
-@pytest.mark.parametrize("first", ["import ghostify.reports.values", "pass"])
-def test_public_function_is_callable_in_any_order_of_imports(first: str, runs: Path) -> None:
-    code = (
-        f"{first}\nimport ghostify\n"
-        f"print(len(ghostify.report({str(runs)!r}, figures=False).tables))"
-    )
-
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert run.stdout == "3\n"
-
-
 def test_report_needs_no_torch(runs: Path) -> None:
     code = (
         "import sys, json\nfrom ghostify.reports.build import build_report\n"
