@@ -444,7 +444,7 @@ def _serve(pipe: Connection) -> None:
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    import ghostify.api  # noqa: F401  # a broken import shows here
+    import ghostify.converting  # noqa: F401  # a broken import shows here
 
     pipe.send("ready")
     with contextlib.suppress(EOFError):

@@ -26,9 +26,9 @@ import torch
 from torch import nn
 
 import ghostify
-from ghostify.api import open_model
 from ghostify.cost.latency import measure
 from ghostify.cost.machine import fingerprint
+from ghostify.opening import open_model
 from ghostify.passes.optimize import apply_passes
 from ghostify.passes.settings import PASSES, Passes
 from ghostify.runtimes import find_runtime

@@ -24,8 +24,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 import ghostify
-from ghostify.api import open_model
 from ghostify.cost.machine import fingerprint
+from ghostify.opening import open_model
 from ghostify.passes.eager import PackedConv
 
 REPORTS = Path(__file__).parents[1] / "reports" / "latency"

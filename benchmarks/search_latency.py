@@ -63,7 +63,7 @@ def measure(network: str, runtime: str, table: Path, seed: int) -> dict[str, Any
     import numpy as np
     import torch
 
-    from ghostify import api
+    from ghostify import looking
     from ghostify.cost.machine import fingerprint
     from ghostify.models.zoo import build
     from ghostify.searches.clock import Clocks
@@ -74,7 +74,7 @@ def measure(network: str, runtime: str, table: Path, seed: int) -> dict[str, Any
     from ghostify.spec import GhostSpec
 
     torch.set_num_threads(1)
-    look = api.look(build(network, seed=seed), seed=seed)
+    look = looking.look(build(network, seed=seed), seed=seed)
     images = torch.randn(2, *look.built.input_size, generator=torch.Generator().manual_seed(seed))
     clocks = Clocks(look, images, [runtime], table=table)
     space = derive_space(look.sites, ghosts=[GhostSpec.parse(one) for one in SETTINGS], prunes=())

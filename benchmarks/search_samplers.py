@@ -102,7 +102,7 @@ class Arena:
     def __init__(self, network: str, data: Path, cache: Path) -> None:
         import torch
 
-        from ghostify import api
+        from ghostify import looking
         from ghostify.searches.settle import problem_of
         from ghostify.searches.subject import Request, open_subject
 
@@ -120,7 +120,7 @@ class Arena:
         self.subject = open_subject(request, lambda step: print(step, file=sys.stderr))
         self.scorer = self.subject.scorer(folder / "cache")
         self.problem = problem_of(self.subject.network, self.subject.network.space(None))
-        uniform = api.inspect(self.subject.look.built, ratio=2, kernel=3)
+        uniform = looking.inspect(self.subject.look.built, ratio=2, kernel=3)
         self.limits = {"macs": float(uniform.after.macs)}
         found = self.scorer.sensitivities(self.problem.layer_choices())
         self.losses = self.problem.losses(found)

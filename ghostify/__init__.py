@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from ghostify.analysis.feature_maps import FeatureMaps, feature_maps
     from ghostify.analysis.measure import redundancy
     from ghostify.analysis.values import Redundancy
-    from ghostify.api import Inspection, convert, inspect
     from ghostify.artefact import load, save
     from ghostify.comparing import Compared, compare
+    from ghostify.converting import convert
     from ghostify.errors import GhostifyError
     from ghostify.exports import Exported, export
     from ghostify.frozen import optimize
     from ghostify.graph.rewrite import Conversion, rewrite
+    from ghostify.looking import Inspection, inspect
     from ghostify.nn.ghost import GhostModule
     from ghostify.plan import Plan
     from ghostify.plan_file import load_plan
@@ -80,7 +81,7 @@ _HOMES = {
     "GhostModule": "ghostify.nn.ghost",
     "GhostSpec": "ghostify.spec",
     "GhostifyError": "ghostify.errors",
-    "Inspection": "ghostify.api",
+    "Inspection": "ghostify.looking",
     "Plan": "ghostify.plan",
     "Profile": "ghostify.profiling",
     "PruneSpec": "ghostify.spec",
@@ -90,12 +91,12 @@ _HOMES = {
     "SearchSpace": "ghostify.searches.space",
     "Trained": "ghostify.training",
     "compare": "ghostify.comparing",
-    "convert": "ghostify.api",
+    "convert": "ghostify.converting",
     "evaluate": "ghostify.training",
     "export": "ghostify.exports",
     "feature_maps": "ghostify.analysis.feature_maps",
     "finetune": "ghostify.training",
-    "inspect": "ghostify.api",
+    "inspect": "ghostify.looking",
     "latency": "ghostify.timing",
     "load": "ghostify.artefact",
     "load_plan": "ghostify.plan_file",

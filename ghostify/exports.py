@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghostify.api import Step, open_model
 from ghostify.errors import ExportError, InputError
 from ghostify.exporting.base import Format
 from ghostify.exporting.check import Proof, prove, sample_inputs, tolerance_for
@@ -24,6 +23,7 @@ from ghostify.graph.rewrite import Conversion
 from ghostify.models import zoo
 from ghostify.models.zoo import Built
 from ghostify.nn.ghost import GhostModule
+from ghostify.opening import Step, open_model
 from ghostify.passes import optimize as optimize_model
 from ghostify.plan import Plan
 from ghostify.spec import Origin

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ghostify import passes
-from ghostify.api import open_model
 from ghostify.errors import InputError
 from ghostify.graph.probe import check_model, copy_model, sentence
 from ghostify.graph.rewrite import Conversion
 from ghostify.models import zoo
+from ghostify.opening import open_model
 from ghostify.spec import Origin
 
 __all__ = ["optimize"]

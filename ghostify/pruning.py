@@ -11,8 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ghostify import api
-from ghostify.api import stages_before, undisturbed
+from ghostify import looking, opening
 from ghostify.cost.budget import Budget, Cost, say_amount
 from ghostify.errors import BudgetError, CountError, PruneError, RuleError, nearest
 from ghostify.fitting import fit_conversion
@@ -24,6 +23,7 @@ from ghostify.graph.slices import Kept, Slices, cut
 from ghostify.graph.verify import verify as verify_conversion
 from ghostify.models.zoo import Built
 from ghostify.nn.ghost import GhostModule
+from ghostify.opening import stages_before, undisturbed
 from ghostify.plan import Plan
 from ghostify.provenance import provenance
 from ghostify.pruners.check import check_equal_without
@@ -69,7 +69,7 @@ def prune(
     fit: FitOptions | None = None,
     calibration_data: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
-    on_step: api.Step | None = None,
+    on_step: opening.Step | None = None,
     on_progress: Progress | None = None,
 ) -> Pruned:
     """Remove output maps until the network keeps a budget; the network itself stays untouched.
@@ -101,7 +101,7 @@ def prune(
     name, chosen = method_of(method)
     limits = _limits(budget)
     keep = (keep,) if isinstance(keep, str) else tuple(keep)
-    seen = api.look(model, example=example, input_size=input_size, seed=seed, on_step=step)
+    seen = looking.look(model, example=example, input_size=input_size, seed=seed, on_step=step)
     built, call = seen.built, seen.probe.call
     wanted = limits.absolute({"macs": seen.cost.macs, "params": seen.cost.params})
     step("finding what goes together")

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ghostify import api
+from ghostify import opening
 from ghostify.artefact import load_original, parse_manifest
 from ghostify.data.images import Images, has_split, open_images
 from ghostify.data.preprocess import Preprocess, preprocess_of
@@ -84,7 +84,7 @@ def open_source(
     """Build the network, if it is not there yet, and load its weights."""
     if isinstance(model, str | Path):
         step(f"building {model}")
-        built = api.open_model(str(model), args=model_args, pretrained=pretrained, seed=seed)
+        built = opening.open_model(str(model), args=model_args, pretrained=pretrained, seed=seed)
         source = Source(built)
         manifest = Path(model) / MANIFEST
         if manifest.is_file():
@@ -137,9 +137,9 @@ def open_teacher(
     else:
         artefact = (Path(teacher) / MANIFEST).is_file()
         library = not artefact and weights is None
-        built = api.open_model(str(teacher))
+        built = opening.open_model(str(teacher))
         if library and built.origin.source in ("torchvision", "timm"):
-            built = api.open_model(str(teacher), pretrained=True)
+            built = opening.open_model(str(teacher), pretrained=True)
         elif library and built.origin.source == "ghostify":
             raise TrainingError(
                 f"the teacher {teacher} has no weights, so it knows nothing; give them by "

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ghostify import api
+from ghostify import converting
 from ghostify.artefact import load, parse_manifest, save, save_trained
 from ghostify.data.batches import evaluation_batches
 from ghostify.data.images import Images, open_images
@@ -338,7 +338,9 @@ def _save(
     conversion = source.conversion
     if conversion is None:
         example = torch.zeros(1, preprocess.channels, *preprocess.size)
-        conversion = api.convert(source.built, plan=Plan.empty(), example=example, verify=False)
+        conversion = converting.convert(
+            source.built, plan=Plan.empty(), example=example, verify=False
+        )
     history = (*conversion.history, entry)
     saved = dataclasses.replace(conversion, model=model, images=images, history=history)
     save(saved, directory, force=True)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from torch import Tensor, nn
 
-from ghostify import api
+from ghostify import looking
 from ghostify.analysis.stream import LayerSums
 from ghostify.analysis.values import Floats, LayerRedundancy, MapPair, Suggestion, usual_kernel
 from ghostify.errors import RuleError, nearest
@@ -30,7 +30,7 @@ def choose_sites(
     Raises:
         RuleError: there is nothing to look at, or a pattern matches nothing.
     """
-    found = api.inspect(built, example=batch[:1])
+    found = looking.inspect(built, example=batch[:1])
     reasons = {one.name: one.reason for one in found.skipped}
     skipped: list[Skipped] = []
     sites: list[ConvSite] = []

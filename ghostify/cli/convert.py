@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ghostify.api import convert as convert_model
-from ghostify.api import refuse_nothing
 from ghostify.artefact import save
 from ghostify.cli import render
 from ghostify.cli.calibration import read_calibration, with_images
@@ -16,8 +14,10 @@ from ghostify.cli.inspect import look, show
 from ghostify.cli.models import open_requested
 from ghostify.cli.options import Request
 from ghostify.cli.progress import Steps
+from ghostify.converting import convert as convert_model
 from ghostify.files import check_output
 from ghostify.graph.rewrite import Conversion
+from ghostify.looking import refuse_nothing
 from ghostify.models.zoo import Built
 from ghostify.only_faster import FasterOptions
 from ghostify.summary import ONLY_FASTER

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ghostify.api import Inspection
-from ghostify.api import inspect as inspect_model
 from ghostify.cli import render
 from ghostify.cli.models import open_requested
 from ghostify.cli.options import Request
 from ghostify.cli.progress import Steps
 from ghostify.cost.macs import SecondOpinion
+from ghostify.looking import Inspection
+from ghostify.looking import inspect as inspect_model
 
 __all__ = ["look", "run", "show"]
 

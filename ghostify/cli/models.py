@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ghostify.api import Step, open_model
 from ghostify.cli import interrupt
 from ghostify.cli.options import Request
 from ghostify.models.weights import load_weights
 from ghostify.models.zoo import Built
+from ghostify.opening import Step, open_model
 
 __all__ = ["open_requested"]
 

@@ -17,8 +17,8 @@ from ghostify.rules import Skipped
 from ghostify.spec import ConvSite, GhostSpec, PruneSpec
 
 if TYPE_CHECKING:
-    from ghostify.api import Inspection
     from ghostify.graph.rewrite import Conversion
+    from ghostify.looking import Inspection
 
 __all__ = ["as_json", "layer_table", "notes", "overview", "page", "print_json", "totals_table"]
 

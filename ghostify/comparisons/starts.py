@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ghostify import api
+from ghostify import converting, opening
 from ghostify.artefact import save
 from ghostify.comparisons.commands import needs_labels
 from ghostify.comparisons.folder import Folder
@@ -52,7 +52,7 @@ def open_original(
     """
     weights = None if bare else _weights(network, folder, key)
     adapted = weights is not None and weights != network.weights
-    built = api.open_model(
+    built = opening.open_model(
         network.model,
         args=dict(network.model_args),
         pretrained=network.pretrained and not bare and not adapted,
@@ -89,7 +89,7 @@ def make_start(
         conversion: Conversion = _pruned(method, built, job, pictures, settings)
     else:
         plan, rules = _plan(suite, network, method, job, folder, tell, device=device)
-        conversion = api.convert(built, plan=plan, rules=rules, seed=job.seed, **settings)
+        conversion = converting.convert(built, plan=plan, rules=rules, seed=job.seed, **settings)
     if isinstance(settings.get("calibration"), _Calibration):
         images = settings["calibration"].preprocess.to_json()
         conversion = dataclasses.replace(conversion, images=images)

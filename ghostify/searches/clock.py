@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ghostify.api import Look
 from ghostify.cost.network_table import NetworkTable
 from ghostify.cost.table import LatencyTable
 from ghostify.cost.workbench import Workbench
 from ghostify.graph.probe import copy_model
+from ghostify.looking import Look
 from ghostify.plan import Plan
 from ghostify.searches.latency import LatencyModel
 from ghostify.searches.problem import Problem

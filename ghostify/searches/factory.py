@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ghostify import api
+from ghostify import looking
 from ghostify.cost.table_file import cache_folder
 from ghostify.errors import DataFileError
 from ghostify.models import zoo
@@ -30,7 +30,7 @@ class _BuildAndCount:
 
     def __call__(self, arguments: Mapping[str, Argument]) -> dict[str, float]:
         built = zoo.build(self.name, args={**self.fixed, **arguments}, seed=0)
-        found = api.inspect(built, input_size=self.input_size).before
+        found = looking.inspect(built, input_size=self.input_size).before
         return {"macs": found.macs, "params": found.params, "size": _BYTES * found.params}
 
 

@@ -34,7 +34,7 @@ def choice_pattern() -> str:
 
 
 def space_schema() -> dict[str, Any]:
-    """Return the schema (draft 2020-12) of what :func:`~ghostify.searches.space.parse_space` reads."""
+    """Return the schema (draft 2020-12) of what :func:`.space.parse_space` reads."""
     value = {"type": ["string", "number", "boolean", "null"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ghostify import api
+from ghostify import looking
 from ghostify.cost.mixed import Prunable
 from ghostify.data.images import open_images
 from ghostify.data.preprocess import Preprocess
@@ -100,7 +100,7 @@ class Request:
 class Network:
     """A network that was opened: all that its plans and their costs depend on."""
 
-    look: api.Look
+    look: looking.Look
     prunable: Mapping[str, Prunable]
 
     def space(self, wanted: str | Path | None) -> SearchSpace:
@@ -126,7 +126,7 @@ class Subject:
     notes: tuple[str, ...]
 
     @property
-    def look(self) -> api.Look:
+    def look(self) -> looking.Look:
         """What there is in the network."""
         return self.network.look
 
@@ -208,7 +208,9 @@ def open_subject(
         dict(request.model_args),
         request.seed,
     )
-    look = api.look(source.built, input_size=request.input_size, seed=request.seed, on_step=step)
+    look = looking.look(
+        source.built, input_size=request.input_size, seed=request.seed, on_step=step
+    )
     model = look.built.model
     example = torch.zeros(1, *_size(look, request))
     notes = [*look.notes]
@@ -256,7 +258,7 @@ def members_of(workers: int, device: str) -> tuple[Member, ...]:
 
 def _pictures(
     request: Request,
-    look: api.Look,
+    look: looking.Look,
     source: Any,
     notes: list[str],
     on_progress: Progress | None,
@@ -283,7 +285,7 @@ def _pictures(
     return draw(images, preprocess, seed=request.seed, workers=request.readers, **counts)
 
 
-def _size(look: api.Look, request: Request) -> tuple[int, ...]:
+def _size(look: looking.Look, request: Request) -> tuple[int, ...]:
     size = request.input_size or look.built.input_size
     channels = (look.built.input_size or (3,))[0]
     if size is None or look.built.kind != "image":

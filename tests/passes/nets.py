@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ghostify.api import convert
+from ghostify.converting import convert
 from ghostify.models.torchvision_import import import_beside_torchvision
 from ghostify.nn.ghost import GhostModule
 

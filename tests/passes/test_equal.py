@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ghostify.api import convert
+from ghostify.converting import convert
 from ghostify.passes.optimize import apply_passes
 from ghostify.passes.settings import Passes
 

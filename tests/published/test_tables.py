@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ghostify.api import inspect
 from ghostify.errors import DataFileError
+from ghostify.looking import inspect
 from ghostify.published import PublishedRow, published_tables, read_published
 from ghostify.published.footnotes import COLUMNS, FOOTNOTES
 from ghostify.spec import GhostSpec

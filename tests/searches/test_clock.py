@@ -8,7 +8,7 @@ import pytest
 import torch
 from searchable import Net
 
-from ghostify import api
+from ghostify import looking
 from ghostify.models.zoo import Built
 from ghostify.searches.clock import Clocks
 from ghostify.searches.problem import Problem
@@ -27,7 +27,7 @@ def problem(network: Network, clocks: Clocks | None = None) -> Problem:
 
 
 def test_predictions_are_corrected_by_what_was_measured(tmp_path: Path) -> None:
-    look = api.look(Built(Net().eval(), Origin("memory", "Net"), (3, SIDE, SIDE)))
+    look = looking.look(Built(Net().eval(), Origin("memory", "Net"), (3, SIDE, SIDE)))
     network = Network(look, {})
     images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     clocks = Clocks(look, images, ["torch"], table=tmp_path / "table.jsonl")
