@@ -22,6 +22,14 @@ class StoppedError(GhostifyError):
     """Work has ended at a signal, in an orderly way; the message says what is left of it."""
 
 
+class _Signalled(KeyboardInterrupt):
+    """What a signal raises.
+
+    CPython notes when a plain KeyboardInterrupt leaves code that was compiled from a string, as
+    that of dataclasses is, and in the end kills a ``python -m`` by SIGINT, caught or not.
+    """
+
+
 _received: list[int] = []
 _deferring = 0
 
@@ -51,7 +59,7 @@ def check() -> None:
         KeyboardInterrupt: there was one.
     """
     if _received:
-        raise KeyboardInterrupt
+        raise _Signalled
 
 
 @contextlib.contextmanager
@@ -69,4 +77,4 @@ def deferred() -> Iterator[None]:
 def _note(number: int, _frame: FrameType | None) -> None:
     _received.append(number)
     if not _deferring or len(_received) > 1:
-        raise KeyboardInterrupt
+        raise _Signalled

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "search"))  # for workers' processes too
+sys.path.insert(0, str(ROOT / "tests" / "searches"))  # for workers' processes too
 
 from searchable import write_all  # noqa: E402
 
@@ -165,7 +165,7 @@ def test_ctrl_c_leaves_a_search_that_goes_on(
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "ghostify", *command],
-        cwd=ROOT / "tests" / "search",
+        cwd=ROOT / "tests" / "searches",
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

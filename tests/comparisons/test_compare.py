@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -33,7 +34,8 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(suite: Path) -> Compared:
     """The suite, run to its end."""
-    return run(suite, suite.parent / "whole")
+    with contextlib.chdir(suite.parent):
+        return run(suite, suite.parent / "whole")
 
 
 def test_every_run_of_the_suite_has_one_record(whole: Compared) -> None:
@@ -192,17 +194,17 @@ def test_several_workers_give_what_one_gives(suite: Path, whole: Compared, tmp_p
 
 
 def test_the_commands_of_a_row_make_it_again(
-    whole: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suite: Path, whole: Compared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Run alone, in another directory, they give the very same accuracy and loss."""
+    """Run alone, where the suite was run, they give the very same accuracy and loss."""
     record = next(one for one in whole.records
                   if (one.kind, one.method, one.seed) == ("test", "l1", 1))  # fmt: skip
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(suite.parent)
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     from ghostify.cli.app import main
 
     codes = [main([*shlex.split(line)[1:], "--quiet"]) for line in record.command.splitlines()]
-    trained = json.loads((tmp_path / "trained" / "ghostify.json").read_text())["history"][-1]
+    trained = json.loads(Path("trained/ghostify.json").read_text())["history"][-1]
 
     assert codes == [0, 0, 0]
     assert trained["evaluation"]["top1"] == record.top1
