@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).parent.parent / "tests" / "search"
+TESTS = Path(__file__).parent.parent / "tests" / "searches"
 sys.path.insert(0, str(TESTS))
 
 from killing import massacre  # noqa: E402
