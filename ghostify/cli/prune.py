@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from ghostify.artefact import save
 from ghostify.cli import render
@@ -19,9 +16,9 @@ from ghostify.cli.models import open_requested
 from ghostify.cli.options import Request, UsageError
 from ghostify.cli.progress import Steps
 from ghostify.cost.budget import Budget
-from ghostify.data.batches import training_batches
+from ghostify.data.batches import LabelledBatches
 from ghostify.data.images import open_images
-from ghostify.data.preprocess import Preprocess, normalise, preprocess_of
+from ghostify.data.preprocess import Preprocess, preprocess_of
 from ghostify.errors import InputError
 from ghostify.files import check_output
 from ghostify.models.zoo import Built
@@ -64,11 +61,14 @@ def run(
     total = 6 + 2 * verify + (output is not None) + (fit is not None) + (data is not None)
     with Steps(total, quiet=quiet or as_json) as step:
         built = open_requested(request, step)
-        labelled: _Labelled | None = None
+        labelled: LabelledBatches | None = None
+        preprocess: Preprocess | None = None
+        told: Mapping[str, Any] | None = None
         calibration: Calibration | None = None
         if data is not None and chosen.needs:
             step("reading images")
-            labelled = _Labelled(data, built, request, None if chosen.trains else images or _IMAGES)
+            count = None if chosen.trains else images or _IMAGES
+            labelled, preprocess, told = _labelled(data, built, request, count)
         if fit is not None:
             calibration = read_calibration(fit, built, request)
         pruned = prune_model(
@@ -84,14 +84,14 @@ def run(
             calibration=None if calibration is None else calibration.images,
             fit=None if calibration is None else calibration.options,
             calibration_data=None if calibration is None else calibration.data,
-            data=None if labelled is None else labelled.told,
+            data=told,
             on_step=step,
             on_progress=step.detail,
         )
         if calibration is not None:
             pruned = with_images(pruned, calibration)
-        elif labelled is not None:
-            pruned = replace(pruned, images=labelled.preprocess.to_json())
+        elif preprocess is not None:
+            pruned = replace(pruned, images=preprocess.to_json())
         trained = request.weights is not None or request.pretrained
         if not (keep_original and (trained or calibration is not None)):
             pruned = replace(pruned, original=None)
@@ -106,44 +106,34 @@ def run(
     return 0
 
 
-class _Labelled:
-    """Batches of images and labels, the same each time they are gone through."""
-
-    def __init__(
-        self, data: DataRequest, built: Built, request: Request, count: int | None
-    ) -> None:
-        size = request.input_size or built.input_size
-        if size is None or built.kind != "image":
-            raise InputError(
-                f"{request.model} does not say how large its images are; give --input-size CxHxW"
-            )
-        if len(size) == 2:
-            size = (3 if built.input_size is None else built.input_size[0], *size)
-        self.preprocess: Preprocess = preprocess_of(
-            built.model, built.origin, size, **data.overrides
+def _labelled(
+    data: DataRequest, built: Built, request: Request, count: int | None
+) -> tuple[LabelledBatches, Preprocess, Mapping[str, Any]]:
+    """Return labelled batches, how they are prepared, and what is to be told of them."""
+    size = request.input_size or built.input_size
+    if size is None or built.kind != "image":
+        raise InputError(
+            f"{request.model} does not say how large its images are; give --input-size CxHxW"
         )
-        self._images = open_images(data.require(), split=data.split or "train")
-        self._size = min(data.batch_size or _BATCH, len(self._images))
-        self._count, self._seed, self._workers = count, request.seed, data.workers
-        self.told: Mapping[str, Any] = {
-            "name": self._images.name,
-            "images": len(self._images),
-            "digest": self._images.digest,
-            "ranked_by": count,
-        }
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        shuffled = training_batches(
-            self._images,
-            self.preprocess,
-            batch_size=self._size,
-            seed=self._seed,
-            epoch=0,
-            workers=self._workers,
-        )
-        some = None if self._count is None else max(1, self._count // self._size)
-        for pixels, labels in itertools.islice(shuffled, some):
-            yield normalise(pixels, self.preprocess), labels
+    if len(size) == 2:
+        size = (3 if built.input_size is None else built.input_size[0], *size)
+    preprocess = preprocess_of(built.model, built.origin, size, **data.overrides)
+    images = open_images(data.require(), split=data.split or "train")
+    batches = LabelledBatches(
+        images,
+        preprocess,
+        count=count,
+        seed=request.seed,
+        batch_size=data.batch_size or _BATCH,
+        workers=data.workers,
+    )
+    told = {
+        "name": images.name,
+        "images": len(images),
+        "digest": images.digest,
+        "ranked_by": count,
+    }
+    return batches, preprocess, told
 
 
 def _as_json(model: str, pruned: Pruned) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,8 +17,8 @@ from ghostify.comparisons.folder import Folder
 from ghostify.comparisons.inputs import Pictures
 from ghostify.comparisons.jobs import Job
 from ghostify.data.base import Images
-from ghostify.data.batches import calibration_batches, training_batches
-from ghostify.data.preprocess import Preprocess, normalise, preprocess_of
+from ghostify.data.batches import LabelledBatches, calibration_batches
+from ghostify.data.preprocess import Preprocess, preprocess_of
 from ghostify.errors import InputError, SearchError
 from ghostify.graph.calibrate import FitOptions
 from ghostify.graph.rewrite import Conversion
@@ -37,7 +36,7 @@ __all__ = ["Tell", "make_start", "open_original"]
 Tell = Callable[[str], None]
 """Called with what begins now; raises KeyboardInterrupt when it is time to end."""
 
-_BATCH, _RANKED = 128, 2048  # as ``ghostify prune``
+_RANKED = 2048  # images, as ``ghostify prune``
 _FITTED_BATCH = 64  # as ``ghostify convert --calibrate``
 
 
@@ -193,7 +192,8 @@ def _pruned(
             )
         sparse = options["method"] in ("group-sparse", "growing-reg")
         count = None if sparse else options.get("images", _RANKED)
-        labelled = _Labelled(pictures.train, _preprocess(built), count, job.seed)
+        preprocess = _preprocess(built)
+        labelled = LabelledBatches(pictures.train, preprocess, count=count, seed=job.seed)
     assert job.budget is not None
     return prune(
         built,
@@ -254,24 +254,6 @@ class _Calibration:
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self._batches)
-
-
-class _Labelled:
-    """Batches of images and labels, the same each time they are gone through."""
-
-    def __init__(
-        self, images: Images, preprocess: Preprocess, count: int | None, seed: int
-    ) -> None:
-        self._images, self._preprocess, self._seed = images, preprocess, seed
-        self._size = min(_BATCH, len(images))
-        self._batches = None if count is None else max(1, count // self._size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        shuffled = training_batches(
-            self._images, self._preprocess, batch_size=self._size, seed=self._seed, epoch=0
-        )
-        for pixels, labels in itertools.islice(shuffled, self._batches):
-            yield normalise(pixels, self._preprocess), labels
 
 
 def _facts(conversion: Conversion, method: SuiteMethod, seconds: float) -> dict[str, Any]:

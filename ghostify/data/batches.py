@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from ghostify.errors import DataError
 __all__ = [
     "Batches",
     "CalibrationBatches",
+    "LabelledBatches",
     "calibration_batches",
     "calibration_order",
     "evaluation_batches",
@@ -51,6 +53,40 @@ class Batches:
     def notes(self) -> tuple[str, ...]:
         """Remarks on the images seen, for people."""
         return self._reader.notes
+
+
+class LabelledBatches:
+    """Normalised images ``(N, C, H, W)`` with labels ``(N,)``, the same each time.
+
+    Args:
+        count: images at the most, in whole batches; None takes all.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        preprocess: Preprocess,
+        *,
+        count: int | None,
+        seed: int,
+        batch_size: int = 128,
+        workers: int = 0,
+    ) -> None:
+        self._images, self._preprocess, self._seed = images, preprocess, seed
+        self._size, self._workers = min(batch_size, len(images)), workers
+        self._batches = None if count is None else max(1, count // self._size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        shuffled = training_batches(
+            self._images,
+            self._preprocess,
+            batch_size=self._size,
+            seed=self._seed,
+            epoch=0,
+            workers=self._workers,
+        )
+        for pixels, labels in itertools.islice(shuffled, self._batches):
+            yield normalise(pixels, self._preprocess), labels
 
 
 def evaluation_batches(
