@@ -22,7 +22,7 @@ from ghostify.searches.space import load_space, parse_space, shipped_spaces
 from ghostify.spec import GhostSpec, PruneSpec
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
-NETWORKS = [name for name in shipped_spaces() if name not in ("generic", "ghostnet")]
+NETWORKS = [name for name in shipped_spaces() if name not in ("generic", "ghostnet", "pruning")]
 
 
 def test_the_papers_networks_have_a_space() -> None:
@@ -57,6 +57,22 @@ def test_the_generic_space_fits_a_network_that_it_does_not_know() -> None:
 
     stages = [one.layers[0].partition(".")[0] for one in problem.variables]
     assert stages == ["conv1", "layer1", "layer2", "layer3"]
+
+
+def test_the_pruning_space_chooses_for_each_layer_that_may_shrink() -> None:
+    """Those are the first convolutions of the blocks: others write to the residual stream."""
+    net = ResNetCifar(2)
+    found = ghostify.inspect(net)
+    shrinking = prunable(net.eval(), torch.zeros(1, 3, 32, 32))
+
+    problem = make_problem(
+        found.sites, load_space("pruning"), total=found.before, prunable=shrinking
+    )
+
+    assert [one.layers for one in problem.variables] == [
+        (f"layer{stage}.{block}.conv1",) for stage in (1, 2, 3) for block in (0, 1)
+    ]
+    assert problem.shape == (6,) * 6
 
 
 def test_the_arguments_of_ghostnet_are_those_of_its_function() -> None:
