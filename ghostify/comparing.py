@@ -23,6 +23,7 @@ from ghostify.runs.record import RunRecord
 from ghostify.runs.suite import Suite
 from ghostify.runs.suite_file import load_suite
 from ghostify.runtimes import find_runtime
+from ghostify.threads import cores
 from ghostify.train.device import choose_engine
 
 __all__ = ["Compared", "Planned", "Running", "Standing", "agenda", "compare"]
@@ -183,9 +184,8 @@ def _prepare(threads: int, suite: Suite, path: Path, place: Place) -> Do:
 
 def _threads(workers: int) -> int:
     """Return how many threads each worker takes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     wish = os.environ.get("OMP_NUM_THREADS", "")
-    share = max(1, (cores or 1) // workers)
+    share = max(1, cores() // workers)
     return min(share, int(wish)) if wish.isdigit() and int(wish) else share
 
 

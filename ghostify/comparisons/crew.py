@@ -19,6 +19,7 @@ from typing import Any
 from ghostify.comparisons.tasks import Task
 from ghostify.errors import GhostifyError
 from ghostify.runs.record import RunRecord
+from ghostify.threads import given_threads
 
 __all__ = ["Alone", "Crew", "Do", "Ended", "OnSay", "attempt"]
 
@@ -113,7 +114,7 @@ class Worker:
         self._process: BaseProcess = context.Process(
             target=_main, args=(theirs, ending, prepare, arguments, threads)
         )
-        with _threads(threads), _deaf():
+        with given_threads(threads), _deaf():
             self._process.start()
         theirs.close()
         ending.close()
@@ -295,19 +296,3 @@ def _deaf() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Give a process that is started in the block so many threads."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(count)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

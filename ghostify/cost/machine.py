@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+
+from ghostify.threads import cores
 
 __all__ = ["Machine", "fingerprint"]
 
@@ -51,7 +52,7 @@ def fingerprint() -> Machine:
     """Return the machine that this process runs on."""
     return Machine(
         cpu=_cpu(),
-        cores=_cores(),
+        cores=cores(),
         os=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         torch=metadata.version("torch"),
@@ -72,9 +73,3 @@ def _cpu() -> str:
     if "cpu family" in fields and "model" in fields:
         name += f" (family {fields['cpu family']}, model {fields['model']})"
     return name
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

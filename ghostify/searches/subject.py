@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from ghostify.searches.space import load_space
 from ghostify.searches.team import Member
 from ghostify.searches.worker import Report
 from ghostify.sources import open_source, preprocess_for
+from ghostify.threads import cores
 from ghostify.train.device import choose_device
 from ghostify.train.recipe import load_recipe
 
@@ -244,11 +244,7 @@ def members_of(workers: int, device: str) -> tuple[Member, ...]:
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise SearchError(f"--workers is a whole number from 1 on (got {workers!r})")
     chosen = choose_device(device)
-    if workers == 1:
-        threads = torch.get_num_threads()
-    else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        threads = max(1, (cores or 1) // workers)
+    threads = torch.get_num_threads() if workers == 1 else max(1, cores() // workers)
     cards = torch.cuda.device_count() if str(chosen) == "cuda" else 0
     return tuple(
         Member(number, workers, threads, f"cuda:{number % cards}" if cards else str(chosen))

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -18,6 +18,7 @@ from ghostify.searches.agenda import due, is_done
 from ghostify.searches.study.ledger import Ledger
 from ghostify.searches.study.record import Record
 from ghostify.searches.worker import Search, Worker
+from ghostify.threads import given_threads
 
 __all__ = ["Crew", "Member", "Stop", "run_alone", "run_team"]
 
@@ -131,7 +132,7 @@ def run_team(
                             f"(exit code {process.exitcode}); try --workers 1, or look at the "
                             "memory that is left"
                         )
-                with _threads(member.threads):
+                with given_threads(member.threads):
                     team[member.number] = context.Process(
                         target=_main, args=(crew, member, stop, told, os.getpid())
                     )
@@ -164,22 +165,6 @@ def _main(crew: Crew, member: Member, stop: Event, told: Any, parent: int) -> No
 
 def _leave(_number: int, _frame: Any) -> None:
     raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Give a process that is started in the block so many threads."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(count)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _dismiss(team: Sequence[BaseProcess]) -> None:
