@@ -96,14 +96,17 @@ def measure(network: str, runtime: str, table: Path, seed: int) -> dict[str, Any
         fresh = [row for row in rows if problem.plan(row).digest not in banned]
         return [(problem.plan(row), problem.cost(row)[key]) for row in fresh[:count]]
 
-    timed = problem_of(part, space, clocks.models(plain))
-    fastest = least(timed, key) / timed.original[key]
-    shares = [round(fastest + one * (1 - fastest), 2) for one in BETWEEN]
+    def budgets() -> list[float]:
+        timed = problem_of(part, space, clocks.models(plain))
+        fastest = least(timed, key) / timed.original[key]
+        return [round(fastest + one * (1 - fastest), 2) for one in BETWEEN]
+
     probes = [plain.plan(row) for row in plain.random(3, rng)]
-    probes += [plan for share in shares for plan, _ in best(share, 1, set())]
+    probes += [plan for share in budgets() for plan, _ in best(share, 1, set())]
     clocks.measure(probes, say)
     before = clocks.models(plain)
     clocks.learn(probes)
+    shares = budgets()  # corrected: the lowest of those before may be out of reach
     known = {plan.digest for plan in probes}
     rows = []
     for share in shares:
