@@ -63,13 +63,14 @@ def open_model(
     size = base.input_size
     if len(manifest.input) == 1 and manifest.input[0].count("x") == 3:
         size = tuple(int(side) for side in manifest.input[0].split("x")[1:])
-    note = base.note if size == base.input_size else ""
+    as_built = size == base.input_size
     return dataclasses.replace(
         base,
         model=model,
         input_size=size,
-        note=note,
-        ghosted=manifest.plan,
+        note=base.note if as_built else "",
+        assumed=base.assumed and as_built,
+        ghosted=manifest.plan if manifest.plan or manifest.stages else None,
         stages=manifest.stages,
     )
 

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ghostify import opening
 from ghostify.artefact import load_original, parse_manifest
 from ghostify.data.images import Images, has_split, open_images
-from ghostify.data.preprocess import Preprocess, preprocess_of
+from ghostify.data.preprocess import Preprocess, preprocess_of, small_size
 from ghostify.errors import InputError, ModelError, TrainingError
 from ghostify.files import MANIFEST
+from ghostify.graph.probe import copy_model
 from ghostify.graph.rewrite import Conversion
 from ghostify.models import zoo
 from ghostify.models.weights import load_weights
@@ -30,6 +32,8 @@ __all__ = [
     "open_source",
     "open_teacher",
     "preprocess_for",
+    "settled",
+    "sized_by",
 ]
 
 Model = nn.Module | str | Path | Built | Conversion
@@ -175,6 +179,46 @@ def held_back_images(test: str | Path | Images | None, data: str | Path | Images
     if isinstance(data, Images) or not has_split(data, "test"):
         return None
     return open_images(data, split="test")
+
+
+def settled(source: Source, images: Images, overrides: Mapping[str, Any] | None) -> Source:
+    """Return the source with its input size as :func:`sized_by` finds it.
+
+    What an artefact or the caller says of the images comes first.
+    """
+    size = {**(source.images or {}), **(overrides or {})}.get("size")
+    return dataclasses.replace(source, built=sized_by(source.built, images, size))
+
+
+def sized_by(built: Built, images: Images, size: tuple[int, ...] | None = None) -> Built:
+    """Settle an input size that was only assumed by the images that there are.
+
+    Small images of one size (64 at most) are taken as they are, where the network runs with them.
+
+    Args:
+        size: (H, W) that the caller asks for.
+    """
+    if not built.assumed or built.input_size is None:
+        return built
+    wanted = size or small_size(images)
+    if wanted is None:
+        return built
+    settled = (built.input_size[0], *wanted[-2:])
+    if size is None and not _runs(built.model, settled):
+        return built
+    shape = "x".join(map(str, settled))
+    note = "" if size else f"input {shape}, as the images are; --input-size or --crop changes it"
+    return dataclasses.replace(built, input_size=settled, assumed=False, note=note)
+
+
+def _runs(model: nn.Module, size: tuple[int, ...]) -> bool:
+    trial = copy_model(model, hooks=False).eval()
+    try:
+        with torch.no_grad():
+            trial(torch.zeros(1, *size, device=next(trial.parameters()).device))
+    except Exception:
+        return False
+    return True
 
 
 def preprocess_for(source: Source, overrides: Mapping[str, Any] | None) -> Preprocess:

@@ -29,6 +29,7 @@ from ghostify.sources import (
     open_source,
     open_teacher,
     preprocess_for,
+    settled,
 )
 from ghostify.train import loop
 from ghostify.train.checkpoint import RunDirectory, finish, is_free, is_run
@@ -171,6 +172,7 @@ def evaluate(
     source = open_source(model, step, weights, pretrained, model_args, seed)
     step("reading images")
     found = data if isinstance(data, Images) else open_images(data, split=split)
+    source = settled(source, found, images)
     preprocess = preprocess_for(source, images)
     done = 0
 
@@ -191,7 +193,7 @@ def evaluate(
         channels_last=channels_last,
         on_batch=count,
     )
-    notes = list(batches.notes)
+    notes = [*batches.notes, *_told(source)]
     unknown = source.path is None and isinstance(model, str | Path) and not pretrained
     if unknown and weights is None and source.built.origin.source != "factory":
         notes.append("the network has random weights; --weights or --pretrained give it others")
@@ -244,6 +246,7 @@ def _train(
         step("reading images")
         pictures = data if isinstance(data, Images) else open_images(data, split="train")
         held_back = held_back_images(test, data)
+        source = settled(source, pictures, images)
         preprocess = preprocess_for(source, images)
         if chosen.augment is not None:
             preprocess = dataclasses.replace(preprocess, augment=chosen.augment)
@@ -287,8 +290,16 @@ def _train(
         steps=outcome.steps,
         seconds=outcome.seconds,
         path=directory,
-        notes=(*outcome.notes, *(() if held_back else (_UNMEASURED,))),
+        notes=(
+            *outcome.notes,
+            *_told(source),
+            *(() if held_back else (_UNMEASURED,)),
+        ),
     )
+
+
+def _told(source: Source) -> tuple[str, ...]:
+    return (source.built.note,) if source.built.note else ()
 
 
 def _ignore(_step: str) -> None:

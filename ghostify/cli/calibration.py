@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from ghostify.cli.data_options import DataRequest
 from ghostify.cli.fit_options import FitRequest
 from ghostify.cli.options import Request
 from ghostify.data.batches import CalibrationBatches, calibration_batches
@@ -17,8 +18,9 @@ from ghostify.errors import InputError
 from ghostify.graph.fit_options import SYNTHETIC, FitOptions
 from ghostify.graph.rewrite import Conversion
 from ghostify.models.zoo import Built
+from ghostify.sources import sized_by
 
-__all__ = ["Calibration", "read_calibration", "with_images"]
+__all__ = ["Calibration", "read_calibration", "sized", "with_images"]
 
 _SMALL, _FEW, _MANY = 64, 256, 2048
 _BATCH = 64
@@ -34,6 +36,18 @@ class Calibration:
     preprocess: Preprocess
     options: FitOptions
     data: Mapping[str, Any] | None = None
+
+
+def sized(built: Built, data: DataRequest | None, request: Request) -> Built:
+    """Let the images settle an input size that nobody gave and that was only assumed.
+
+    Raises:
+        DataError: there are no such images.
+    """
+    if not built.assumed or request.input_size is not None or data is None or data.path is None:
+        return built
+    images = open_images(data.path, split=data.split or "train")
+    return sized_by(built, images, data.overrides.get("size"))
 
 
 def read_calibration(fit: FitRequest, built: Built, request: Request) -> Calibration:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ghostify.artefact import save
 from ghostify.cli import render
-from ghostify.cli.calibration import read_calibration, with_images
+from ghostify.cli.calibration import read_calibration, sized, with_images
 from ghostify.cli.faster_options import FasterRequest
 from ghostify.cli.fit_options import FitRequest
 from ghostify.cli.inspect import look, show
@@ -49,6 +49,7 @@ def run(
         calibration = None
         if fit is not None:
             step("reading images")
+            built = sized(built, fit.data, request)
             calibration = read_calibration(fit, built, request)
         conversion = convert_model(
             built,
@@ -90,8 +91,7 @@ def _with_original(
     """Let the artefact hold the original's weights where they were trained."""
     if not wanted:
         return replace(conversion, original=None)
-    trained = request.weights is not None or request.pretrained
-    if conversion.original is None and trained and built.ghosted is None:
+    if conversion.original is None and request.trained and built.ghosted is None:
         return replace(conversion, original=built.model.state_dict())
     return conversion
 

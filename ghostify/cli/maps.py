@@ -15,12 +15,12 @@ from ghostify.cli import render
 from ghostify.cli.data_options import DataRequest
 from ghostify.cli.progress import Steps
 from ghostify.data.base import decode
-from ghostify.data.images import has_split, open_images
+from ghostify.data.images import Images, has_split, open_images
 from ghostify.data.preprocess import Preprocess, normalise
 from ghostify.data.transforms import to_channels, view
 from ghostify.errors import DataError
 from ghostify.exporting.output import check_file, fresh_files
-from ghostify.sources import open_source, preprocess_for
+from ghostify.sources import open_source, preprocess_for, settled
 
 __all__ = ["run"]
 
@@ -51,6 +51,8 @@ def run(
     with Steps(5, quiet=quiet or as_json) as step:
         source = open_source(model, step, weights, pretrained, model_args, seed)
         step("reading the image")
+        if image is None:
+            source = settled(source, _set(data), data.overrides)
         pixels = read_image(image, data, index, preprocess_for(source, data.overrides))
         found = feature_maps(
             source,
@@ -86,9 +88,7 @@ def read_image(file: Path | None, data: DataRequest, index: int, preprocess: Pre
             raise DataError(f"no such image: {file}; give the path of an image file")
         picture, number = decode(file, 0, name=str(file)), 0
     else:
-        path = data.require()
-        split = data.split or ("test" if has_split(path, "test") else None)
-        images = open_images(path, split=split)
+        images = _set(data)
         if index >= len(images):
             raise DataError(
                 f"{images.name} has {len(images):,} images, so --index is at most "
@@ -98,6 +98,11 @@ def read_image(file: Path | None, data: DataRequest, index: int, preprocess: Pre
     picture, _ = to_channels(picture, preprocess.channels, number)
     pixels = torch.from_numpy(view(picture, preprocess, number).copy())
     return normalise(pixels[None], preprocess)[0]
+
+
+def _set(data: DataRequest) -> Images:
+    path = data.require()
+    return open_images(path, split=data.split or ("test" if has_split(path, "test") else None))
 
 
 def _sentence(found: FeatureMaps) -> str:

@@ -13,6 +13,7 @@ import yaml
 
 from ghostify.cheap import check_sides
 from ghostify.errors import SpecError
+from ghostify.files import MANIFEST
 from ghostify.rules import PlanRules
 from ghostify.spec import GhostSpec
 
@@ -54,6 +55,12 @@ class Request:
     pretrained: bool
     model_args: dict[str, Any]
     seed: int
+
+    @property
+    def trained(self) -> bool:
+        """Whether the network comes with weights: those given, the library's, an artefact's."""
+        artefact = (Path(self.model) / MANIFEST).is_file()
+        return self.weights is not None or self.pretrained or artefact
 
 
 def _is_json(value: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ghostify.artefact import save
 from ghostify.cli import render
-from ghostify.cli.calibration import Calibration, read_calibration, with_images
+from ghostify.cli.calibration import Calibration, read_calibration, sized, with_images
 from ghostify.cli.data_options import DataRequest
 from ghostify.cli.fit_options import FitRequest
 from ghostify.cli.models import open_requested
@@ -60,7 +60,8 @@ def run(
         check_output(output, force=force)
     total = 6 + 2 * verify + (output is not None) + (fit is not None) + (data is not None)
     with Steps(total, quiet=quiet or as_json) as step:
-        built = open_requested(request, step)
+        given = data if data is not None or fit is None else fit.data
+        built = sized(open_requested(request, step), given, request)
         labelled: LabelledBatches | None = None
         preprocess: Preprocess | None = None
         told: Mapping[str, Any] | None = None
@@ -92,8 +93,7 @@ def run(
             pruned = with_images(pruned, calibration)
         elif preprocess is not None:
             pruned = replace(pruned, images=preprocess.to_json())
-        trained = request.weights is not None or request.pretrained
-        if not (keep_original and (trained or calibration is not None)):
+        if not (keep_original and (request.trained or calibration is not None)):
             pruned = replace(pruned, original=None)
         if output is not None:
             step(f"writing {output}")

@@ -18,7 +18,7 @@ from ghostify.cli.progress import Steps
 from ghostify.data.batches import calibration_batches
 from ghostify.data.images import has_split, open_images
 from ghostify.files import check_output
-from ghostify.sources import open_source, preprocess_for
+from ghostify.sources import open_source, preprocess_for, settled
 from ghostify.train.device import choose_device
 
 __all__ = ["run", "table"]
@@ -51,9 +51,9 @@ def run(
     with Steps(3 + (output is not None), quiet=quiet or as_json) as step:
         source = open_source(model, step, weights, pretrained, model_args, seed)
         step("reading images")
-        preprocess = preprocess_for(source, data.overrides)
         split = data.split or ("train" if has_split(path, "train") else None)
         images = open_images(path, split=split)
+        preprocess = preprocess_for(settled(source, images, data.overrides), data.overrides)
         batches = calibration_batches(
             images,
             preprocess,

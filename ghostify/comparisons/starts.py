@@ -29,6 +29,7 @@ from ghostify.pruning import Pruned, prune
 from ghostify.rules import PlanRules
 from ghostify.runs.suite import Suite, SuiteMethod, SuiteNetwork
 from ghostify.searching import search
+from ghostify.sources import sized_by
 from ghostify.spec import GhostSpec
 
 __all__ = ["Tell", "make_start", "open_original"]
@@ -41,11 +42,18 @@ _FITTED_BATCH = 64  # as ``ghostify convert --calibrate``
 
 
 def open_original(
-    network: SuiteNetwork, folder: Folder, key: str, *, bare: bool = False, seed: int = 0
+    network: SuiteNetwork,
+    folder: Folder,
+    key: str,
+    pictures: Pictures | None,
+    *,
+    bare: bool = False,
+    seed: int = 0,
 ) -> Built:
     """Build the network that methods change, with the weights that it has by then.
 
     Args:
+        pictures: settle an input size that neither the suite nor the network says.
         bare: a new one, of which no weight was ever trained.
         seed: of weights that nothing else gives.
     """
@@ -59,9 +67,9 @@ def open_original(
     )
     if weights is not None:
         load_weights(built.model, weights, name=network.model)
-    if network.input is None:
-        return built
-    return dataclasses.replace(built, input_size=network.input)
+    if network.input is not None:
+        return dataclasses.replace(built, input_size=network.input)
+    return built if pictures is None else sized_by(built, pictures.train)
 
 
 def make_start(
@@ -82,7 +90,7 @@ def make_start(
     began = time.monotonic()
     network, method = suite.network(job.network), suite.method(job.method)
     bare = method.start == "scratch"
-    built = open_original(network, folder, job.original, bare=bare, seed=job.seed)
+    built = open_original(network, folder, job.original, pictures, bare=bare, seed=job.seed)
     settings = _settings(suite, network, method, built, job.seed, pictures, tell)
     if method.kind == "prune":
         conversion: Conversion = _pruned(method, built, job, pictures, settings)

@@ -89,7 +89,7 @@ def _original(job: Job, bench: Bench, say: Say, should_stop: Stop) -> None:
     if adapt is not None:
         bare = dataclasses.replace(network, adapt=None)
         trained = training.train(
-            open_original(bare, folder, key, seed=adapt.seed),
+            open_original(bare, folder, key, bench.pictures, seed=adapt.seed),
             bench.pictures.train,
             recipe=adapt.recipe.load(),
             test=bench.pictures.test,
@@ -103,7 +103,7 @@ def _original(job: Job, bench: Bench, say: Say, should_stop: Stop) -> None:
         measured = trained.evaluation
     elif network.weights is not None or network.pretrained:
         say("measuring the original", None)
-        built = open_original(network, folder, key)
+        built = open_original(network, folder, key, bench.pictures)
         measured = training.evaluate(built, bench.pictures.test, device=bench.place.device)
     folder.note("originals", key, {"top1": measured and measured.top1})
 
@@ -115,7 +115,8 @@ def _latency(task: Task, bench: Bench, tell: Tell) -> None:
     if not jobs:
         return
     network = suite.network(task.job.network)
-    original = open_original(network, folder, task.job.original, bare=True)
+    key = task.job.original
+    original = open_original(network, folder, key, bench.pictures, bare=True)
     found: dict[str, list[dict[str, Any]]] = {job.start: [] for job in jobs}
     for wish in suite.latency:
         tell(f"measuring on {wish.runtime}")
@@ -247,7 +248,7 @@ def _teacher(job: Job, bench: Bench) -> Teacher:
         return None
     if method.start != "scratch":
         return ORIGINAL
-    return open_original(network, bench.folder, job.original)
+    return open_original(network, bench.folder, job.original, bench.pictures)
 
 
 def _record(job: Job, bench: Bench, **measured: Any) -> RunRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ghostify.data.base import Images
 from ghostify.data.choices import AUGMENTS, INTERPOLATIONS
-from ghostify.errors import DataError, nearest
+from ghostify.errors import CorruptImageError, DataError, nearest
 from ghostify.models.torchvision_import import import_beside_torchvision
 from ghostify.spec import Origin
 
-__all__ = ["Preprocess", "normalise", "preprocess_of"]
+__all__ = ["Preprocess", "normalise", "preprocess_of", "small_size"]
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _CROP = 0.875  # the side of the crop, as a part of the short side
 _SMALL = 64  # up to this side, images are taken as they are
+_LOOKED_AT = 8  # images of a set
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,21 @@ def preprocess_of(
     for name in ("mean", "std"):
         settings[name] = _per_channel(settings[name], channels)
     return Preprocess(**settings)
+
+
+def small_size(images: Images) -> tuple[int, int] | None:
+    """Return (H, W) of a set's images if all that are looked at are small and of one size."""
+    count = len(images)
+    sizes = set()
+    for index in sorted(
+        {count * part // _LOOKED_AT for part in range(_LOOKED_AT)} if count else ()
+    ):
+        with contextlib.suppress(CorruptImageError):
+            sizes.add(images.load(index).size)
+    if len(sizes) != 1:
+        return None
+    width, height = sizes.pop()
+    return (height, width) if max(width, height) <= _SMALL else None
 
 
 def _configured(model: nn.Module, origin: Origin) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Built:
     note: str = ""  # which library a bare name was taken from, what was assumed
     ghosted: Plan | None = None  # of a network that is converted already
     stages: tuple[Any, ...] = ()  # of one that has lost maps, as of a conversion
+    assumed: bool = False  # whether ``input_size`` is a guess
 
 
 def build(
@@ -286,8 +287,8 @@ def _factory(origin: Origin, pretrained: bool) -> Built:
         return Built(model, origin, size)
     size = _assumed_size(model)
     shape = "x".join(map(str, size or ()))
-    note = f"input {shape} assumed; --input-size says otherwise" if size else ""
-    return Built(model, origin, size, note=note)
+    note = f"input {shape} assumed; --input-size or --crop says otherwise" if size else ""
+    return Built(model, origin, size, note=note, assumed=size is not None)
 
 
 def _call(function: Callable[..., Any], origin: Origin, *args: Any, **fixed: Any) -> nn.Module:

@@ -37,7 +37,7 @@ from ghostify.searches.scoring.pictures import Pictures, draw
 from ghostify.searches.study.ledger import Ledger
 from ghostify.searches.subject import Request
 from ghostify.searches.worker import Report, Search
-from ghostify.sources import Source, preprocess_for
+from ghostify.sources import Source, preprocess_for, sized_by
 from ghostify.train.loop import train
 from ghostify.train.recipe import load_recipe
 
@@ -219,6 +219,9 @@ def open_arguments(
     step(f"building {name}")
     first = {key: values[0] for key, values in space.arguments.items()} | original
     built = zoo.build(name, args={**fixed, **first}, seed=request.seed)
+    images = open_images(request.data, split=request.split or "train")
+    if request.input_size is None:
+        built = sized_by(built, images, request.images.get("size"))
     size = _size_of(built, request)
     step("counting what arguments cost")
     made = architecture or open_architecture(
@@ -227,7 +230,6 @@ def open_arguments(
     if on_architecture is not None:
         on_architecture(made)
     step("reading images")
-    images = open_images(request.data, split=request.split or "train")
     preprocess: Preprocess = preprocess_for(Source(built), {"size": size[1:], **request.images})
     held_back = request.held_back or min(_HELD_BACK, max(1, len(images) // 4))
     pictures = draw(

@@ -49,6 +49,38 @@ def manifest(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "ghostify.json").read_text()))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("convert", "--all"),
+        ("convert", "--all", "--block-steps", 0, "--joint-steps", 0, "--calibrate"),
+        ("prune", "--budget", "macs=18.8k"),
+    ],
+)
+def test_a_network_trained_here_teaches_what_is_made_of_it(
+    ghostify: Ghostify, data: Path, tmp_path: Path, change: tuple[object, ...]
+) -> None:
+    """The weights before the conversion are those that ``train`` has left."""
+    run, out, tuned = tmp_path / "run", tmp_path / "out", tmp_path / "tuned"
+    done = ghostify(
+        "train", TOY, "--data", data, "--recipe", "finetune", "--steps", 6, "-o", run, *FAST
+    )
+    assert done.code == 0, done.err
+    verb, *options = change
+    more = [data] if options[-1] == "--calibrate" else []
+
+    made = ghostify(verb, run, *options, *more, "-o", out)
+    assert made.code == 0, made.err
+    done = ghostify("finetune", out, "--data", data, "--steps", 2, "-o", tuned, *FAST)
+
+    assert done.code == 0, done.err
+    assert manifest(tuned)["history"][-1]["teacher"] == "original"
+    before = load_file(run / "model.safetensors")
+    kept = load_file(out / "original.safetensors")
+    if not more:  # a fit may move maps
+        assert all(torch.equal(before[name], kept[name]) for name in before)
+
+
 def test_finetune_writes_an_artefact_that_evaluate_and_load_take(
     ghostify: Ghostify, data: Path, artefact: Path, tmp_path: Path
 ) -> None:
