@@ -85,7 +85,7 @@ def stages(
     """Return the layers whose maps a teacher can show to a student.
 
     By default the last layer at each resolution (above 1x1) that both networks have by the
-    same name and with maps of the same shape ``(N, C, H, W)``.
+    same name and with maps of the same shape ``(N, C, H, W)``; none, if there is no such layer.
 
     Args:
         image: a batch to run both with.
@@ -94,7 +94,7 @@ def stages(
             inside blocks; they are not compared.
 
     Raises:
-        TrainingError: a wanted layer is not there or differs; or there is none to choose.
+        TrainingError: a wanted layer is not there or differs.
     """
     ours, theirs = _shapes(student, image), _shapes(teacher, image)
     for name in wanted:
@@ -121,11 +121,6 @@ def stages(
             continue
         if len(shape) == 4 and max(shape[2:]) > 1 and theirs.get(name) == shape:
             last[shape[2:]] = name
-    if not last:
-        raise TrainingError(
-            "student and teacher have no layer of the same name and shape to compare; name "
-            "some with features, or set feature_weight to 0"
-        )
     order = list(ours)
     return tuple(sorted(last.values(), key=order.index))
 

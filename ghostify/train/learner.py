@@ -26,6 +26,8 @@ from ghostify.train.recipe import Recipe
 
 __all__ = ["Learner"]
 
+_UNLIKE = "student and teacher have no layer of the same name and shape"
+
 
 class Learner:
     """Student, teacher, optimiser and averages.
@@ -61,6 +63,7 @@ class Learner:
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise TrainingError("no parameter of the network learns; set requires_grad on some")
         self.features: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.teacher = None if teacher is None else self._checked_teacher(teacher, image)
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.amp is torch.float16)
@@ -233,6 +236,13 @@ class Learner:
             self.features = stages(
                 self.model, placed, image, self.recipe.features, unlike=self._unlike
             )
+            if not self.features and not self.recipe.alpha:
+                raise TrainingError(
+                    f"{_UNLIKE} to compare, and the recipe leaves the teacher's logits out; name "
+                    "some with features, or set alpha above 0"
+                )
+            if not self.features:
+                self.notes = (f"{_UNLIKE}, so only its logits are learnt from",)
         return placed
 
     def _hold_norms(self, number: int) -> None:

@@ -62,7 +62,7 @@ class Outcome:
     history: tuple[dict[str, Any], ...]
     steps: int
     seconds: float
-    notes: tuple[str, ...] = ()  # remarks on the images
+    notes: tuple[str, ...] = ()  # remarks on the images and the teacher
 
 
 def train(
@@ -261,8 +261,9 @@ class _Run:
             history=tuple(self._history),
             steps=self._step,
             seconds=self._clock.seconds,
-            notes=tuple(
-                f"{part} images: {note}" for part, notes in self._notes.items() for note in notes
+            notes=(
+                *self._learner.notes,
+                *(f"{part} images: {note}" for part, told in self._notes.items() for note in told),
             ),
         )
 

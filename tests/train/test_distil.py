@@ -10,7 +10,8 @@ import ghostify
 from ghostify.errors import TrainingError
 from ghostify.models.zoo import build
 from ghostify.train.distil import Taps, feature_loss, logits_loss, stages
-from tests.train.toys import toy
+from ghostify.train.loop import train
+from tests.train.toys import CLASSES, PREPROCESS, Synthetic, recipe, same, toy
 
 IMAGE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -59,11 +60,20 @@ def test_wanted_features_must_exist() -> None:
         stages(toy(), toy(), torch.zeros(2, 3, 8, 8), ("convl",))
 
 
-def test_networks_without_a_common_layer_are_refused() -> None:
-    other = nn.Sequential(nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+def test_networks_without_a_common_layer_are_compared_by_their_logits() -> None:
+    other = nn.Sequential(nn.Conv2d(3, CLASSES, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    wish = recipe(feature_weight=1.0)
 
-    with pytest.raises(TrainingError, match="no layer of the same name and shape"):
-        stages(other, toy(), torch.zeros(2, 3, 8, 8))
+    assert stages(other, toy(), torch.zeros(2, 3, 8, 8)) == ()
+    with_both = train(other, wish, Synthetic(), PREPROCESS, teacher=toy(), device="cpu")
+    plain = wish.changed(feature_weight=0.0)
+    with_logits = train(other, plain, Synthetic(), PREPROCESS, teacher=toy(), device="cpu")
+
+    assert same(with_both.model, with_logits.model)
+    assert "only its logits are learnt from" in with_both.notes[0]
+    assert not with_logits.notes
+    with pytest.raises(TrainingError, match="no layer of the same name and shape to compare, and"):
+        train(other, wish.changed(alpha=0.0), Synthetic(), PREPROCESS, teacher=toy(), device="cpu")
 
 
 def test_taps_hear_and_go_away() -> None:
