@@ -12,11 +12,12 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import nn
 
-from ghostify.artefact import load, parse_manifest
+from ghostify.artefact import load
 from ghostify.errors import ModelError
 from ghostify.files import MANIFEST
 from ghostify.graph.probe import Call, as_call, check_model
 from ghostify.graph.rewrite import Stage
+from ghostify.manifest import parse_manifest
 from ghostify.models import zoo
 from ghostify.models.zoo import Built
 from ghostify.plan import Plan

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ghostify.artefact import parse_manifest
 from ghostify.errors import PlanError
 from ghostify.files import MANIFEST
+from ghostify.manifest import parse_manifest
 from ghostify.plan import Plan
 from ghostify.yaml_file import read_yaml
 

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ghostify.artefact import parse_manifest
 from ghostify.cost.latency import Latency, measure, summarise
 from ghostify.cost.machine import Machine, fingerprint
 from ghostify.errors import GhostifyError, InputError, RuntimeFailedError
 from ghostify.files import MANIFEST
 from ghostify.graph.rewrite import Conversion
+from ghostify.manifest import parse_manifest
 from ghostify.models.zoo import rebuild
 from ghostify.nn.ghost import GhostModule
 from ghostify.runtimes import find_runtime

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from ghostify import opening
-from ghostify.artefact import load_original, parse_manifest
+from ghostify.artefact import load_original
 from ghostify.data.images import Images, has_split, open_images
 from ghostify.data.preprocess import Preprocess, preprocess_of, small_size
 from ghostify.errors import InputError, ModelError, TrainingError
 from ghostify.files import MANIFEST
 from ghostify.graph.probe import copy_model
 from ghostify.graph.rewrite import Conversion
+from ghostify.manifest import parse_manifest
 from ghostify.models import zoo
 from ghostify.models.weights import load_weights
 from ghostify.models.zoo import Built

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from ghostify import converting
-from ghostify.artefact import load, parse_manifest, save, save_trained
+from ghostify.artefact import load, save, save_trained
 from ghostify.data.batches import evaluation_batches
 from ghostify.data.images import Images, open_images
 from ghostify.data.preprocess import Preprocess
 from ghostify.errors import OutputError
 from ghostify.files import MANIFEST, check_output
+from ghostify.manifest import parse_manifest
 from ghostify.models.zoo import Built
 from ghostify.plan import Plan
 from ghostify.provenance import provenance

@@ -16,9 +16,10 @@ from safetensors import safe_open
 from torch import nn
 
 import ghostify
-from ghostify.artefact import load_original, parse_manifest, save_trained
+from ghostify.artefact import load_original, save_trained
 from ghostify.errors import ArtefactError, ModelError, OutputError
 from ghostify.files import MANIFEST
+from ghostify.manifest import parse_manifest
 from ghostify.models.zoo import build
 from tests.graph import networks
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import ghostify
-from ghostify.artefact import parse_manifest
 from ghostify.errors import GhostifyError, InputError, ModelError, TrainingError
 from ghostify.files import MANIFEST
 from ghostify.graph.calibrate import FitOptions
+from ghostify.manifest import parse_manifest
 from ghostify.models.zoo import Built
 from ghostify.spec import Origin
 from ghostify.training import train

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ghostify.analysis.gallery import maps_of
 from ghostify.analysis.values import Floats
-from ghostify.artefact import ORIGINAL, load_original, parse_manifest
+from ghostify.artefact import ORIGINAL, load_original
 from ghostify.errors import InputError, ModelError, nearest
 from ghostify.files import MANIFEST
+from ghostify.manifest import parse_manifest
 from ghostify.models import zoo
 from ghostify.sources import Model, Source, open_source
 

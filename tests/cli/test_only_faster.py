@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ghostify as package
-from ghostify.artefact import parse_manifest
+from ghostify.manifest import parse_manifest
 from tests.cost.bench import FakeBench
 
 Command = Callable[..., Any]
