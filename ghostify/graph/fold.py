@@ -110,14 +110,18 @@ def _spread(move: Move, kept: Kept | None, module: nn.Module) -> Tensor:
 def _content(wires: Wires, model: nn.Module, names: Sequence[str]) -> dict[int, int] | None:
     """Return which wire's maps each wire is to carry for these writers to go without copies."""
     content: dict[int, int] = {}
+    orders: dict[str, list[int]] = {}
     for name in names:
         ghost = model.get_submodule(name)
         assert isinstance(ghost, GhostModule)
         axis = wires.writers[name].tolist()
-        made = range(len(axis)) if ghost.order is None else torch.argsort(ghost.order).tolist()
-        for place, original in enumerate(made):
+        natural = torch.arange(len(axis))
+        orders[name] = (natural if ghost.order is None else torch.argsort(ghost.order)).tolist()
+        for place, original in enumerate(orders[name]):
             if content.setdefault(axis[place], axis[original]) != axis[original]:
                 return None
+    if any(places(wires.writers[name], content) != made for name, made in orders.items()):
+        return None  # two maps of one wire have changed places
     moved = {wire for wire, other in content.items() if wire != other}
     if not moved or moved & wires.pinned:
         return None

@@ -23,13 +23,17 @@ def shared_streams(wires: Wires, converted: nn.Module) -> list[tuple[str, ...]]:
 
     Left out are those that can have any order without a copy, since nothing else writes to
     their maps, and those whose maps cannot change places: what reads them mixes maps or is
-    unknown, they leave the network, or a module in the set runs twice, shares its weights or
-    works in groups.
+    unknown, they leave the network, two maps of one layer are tied to each other, or a module in
+    the set runs twice, shares its weights or works in groups.
     """
     found = []
     for names in wires.streams():
         ghosts = [converted.get_submodule(name) for name in names]
         if any(not isinstance(ghost, GhostModule) or ghost.groups > 1 for ghost in ghosts):
+            continue
+        if any(
+            len(set(axis)) < len(axis) for axis in (wires.writers[name].tolist() for name in names)
+        ):
             continue
         atoms = wires.atoms(names)
         movable = not any(wires.pinned & set(atom.tolist()) for atom in atoms)

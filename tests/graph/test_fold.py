@@ -238,6 +238,35 @@ def test_all_that_writes_to_a_stream_is_permuted_alike() -> None:
     assert folded(Mixed()) == []
 
 
+class Doubled(nn.Module):
+    """Maps beside what a depthwise convolution makes of them, added to a layer twice as wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow = ghost(3, 4, 1)
+        self.cheap = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.wide = ghost(3, 8, 2)
+        self.head = nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.narrow(x)
+        return self.head(torch.cat([maps, self.cheap(maps)], 1) + self.wide(x))
+
+
+def test_two_maps_of_one_wire_that_change_places_keep_the_copy() -> None:
+    model = Doubled()
+    model.narrow.reorder(torch.tensor([1, 0, 2, 3]))
+    model.wide.reorder(torch.tensor([5, 4, 2, 3, 1, 0, 6, 7]))  # would do, were 4 and 5 exchanged
+
+    assert folded(model) == ["narrow", "wide"]
+
+    model = Doubled()
+    model.narrow.reorder(torch.tensor([1, 0, 2, 3]))
+    model.wide.reorder(torch.tensor([1, 0, 2, 3, 5, 4, 6, 7]))
+
+    assert folded(model) == []
+
+
 class Dense(nn.Module):
     """Concatenated maps, as in a dense block: each writer has an order of its own."""
 

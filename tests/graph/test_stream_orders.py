@@ -219,6 +219,37 @@ def test_streams_that_cannot_have_one_order_keep_their_copies(form: str) -> None
     assert (report.copies == ()) is (form == "plain")
 
 
+class Doubled(nn.Module):
+    """A layer of which two maps each are tied to one, through a depthwise convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1)
+        self.narrow = nn.Conv2d(16, 8, 3, padding=1)
+        self.cheap = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.wide = nn.Conv2d(16, 16, 3, padding=1)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x).relu()
+        maps = self.narrow(x)
+        maps = torch.cat([maps, self.cheap(maps)], 1) + self.wide(x)
+        return self.head(maps.relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_layers_with_two_maps_of_one_wire_have_orders_of_their_own() -> None:
+    torch.manual_seed(0)
+    original = Doubled()
+
+    converted, report = fitted(original, skip=("conv1", "cheap"))
+
+    assert set(report.copies) == {"narrow", "wide"}
+    with torch.no_grad():
+        wanted = original(IMAGES)
+        miss = (converted(IMAGES) - wanted).square().mean() / wanted.var()
+    assert miss < 0.5
+
+
 def test_what_a_stream_order_can_be() -> None:
     with pytest.raises(SpecError, match="stream_order is one of common, own \\(got 'any'\\)"):
         FitOptions(stream_order="any")  # type: ignore[arg-type]
