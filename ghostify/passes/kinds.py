@@ -84,6 +84,8 @@ def kind_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> Kind:
         return "cat" if _along_channels(node) else "other"
     if target is functional.dropout or target is functional.dropout2d:
         return "other" if _argument(node, 2, "training", True) is True else "nothing"
+    if target is operator.getitem:
+        return "nothing" if _takes_all(node) else "other"
     if target is functional.pad:
         return "map" if _pads_maps(node) else "other"
     if _flattens(node):
@@ -143,6 +145,17 @@ def _along_channels(node: fx.Node) -> bool:
         return False
     dims = {len(shape(one) or ()) for one in listed}
     return dims == {4} and _argument(node, 1, "dim", 0) in (1, -3)
+
+
+def _takes_all(node: fx.Node) -> bool:
+    """Return whether a slice leaves nothing out, as where a block makes just what it needs."""
+    index = node.args[1]
+    slices = index if isinstance(index, tuple) else (index,)
+    plain = all(
+        isinstance(one, slice) and one.start in (None, 0) and one.step in (None, 1)
+        for one in slices
+    )
+    return plain and bool(_source(node)) and shape(node) == _source(node)
 
 
 def _pads_maps(node: fx.Node) -> bool:

@@ -16,7 +16,7 @@ from ghostify.passes.eager import settle
 from ghostify.passes.fold import fold_affines, lower_affines, tidy
 from ghostify.passes.settings import PASSES, Passes
 from ghostify.passes.spread import spread
-from ghostify.passes.trace import traced
+from ghostify.passes.trace import split_norms, traced
 
 __all__ = ["apply_passes", "check_runtime", "optimize"]
 
@@ -65,7 +65,7 @@ def apply_passes(model: nn.Module, example: Sequence[Tensor], passes: Passes) ->
     plain = _frozen(copy_model(model, hooks=False))
     try:
         expected = _run(plain, example)
-        optimized = _rewritten(_frozen(copy_model(plain)), example, passes)
+        optimized = _rewritten(split_norms(_frozen(copy_model(plain))), example, passes)
         problem = _difference(expected, _run(optimized, example))
     except Exception as error:
         _log.debug("not optimised", exc_info=True)

@@ -13,9 +13,51 @@ from ghostify.graph.segments import is_batch_norm
 from ghostify.graph.trace import BlockTracer, trace
 from ghostify.nn.ghost import HOOKS
 
-__all__ = ["is_norm", "plain_convolution", "record_shapes", "shape", "traced", "unhooked"]
+__all__ = [
+    "is_norm",
+    "plain_convolution",
+    "record_shapes",
+    "shape",
+    "split_norms",
+    "traced",
+    "unhooked",
+]
 
 _NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+
+_WITH_ACTIVATION = frozenset({"BatchNormAct2d", "SyncBatchNormAct", "FrozenBatchNormAct2d"})
+"""timm's batch norms that end in a dropout and an activation."""
+
+
+def split_norms(model: nn.Module) -> nn.Module:
+    """Take timm's batch norms apart, in place: into torch's own, the dropout and the activation.
+
+    What anything hangs on, or what is no module of timm, stays as it is.
+    """
+    made: dict[int, nn.Module] = {}
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is not None and _ends_in_activation(child):
+                parent._modules[name] = made.setdefault(id(child), _apart(child))
+    return model
+
+
+def _ends_in_activation(module: nn.Module) -> bool:
+    kind = type(module)
+    known = kind.__name__ in _WITH_ACTIVATION and kind.__module__.startswith("timm.")
+    return known and getattr(module, "running_mean", None) is not None and unhooked(module)
+
+
+def _apart(module: Any) -> nn.Module:
+    norm = nn.BatchNorm2d(len(module.running_mean), eps=module.eps, affine=False)
+    norm.running_mean, norm.running_var = module.running_mean, module.running_var
+    for name in ("weight", "bias"):  # buffers where the norm is frozen
+        value = getattr(module, name)
+        frozen = value is not None and not isinstance(value, nn.Parameter)
+        setattr(norm, name, nn.Parameter(value, requires_grad=False) if frozen else value)
+    norm.affine = norm.weight is not None
+    return nn.Sequential(norm, module.drop, module.act).train(module.training)
 
 
 class _Recorder(fx.Interpreter):

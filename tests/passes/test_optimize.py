@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 import ghostify
 from ghostify.errors import InputError, SpecError
+from ghostify.models.torchvision_import import import_beside_torchvision
+from ghostify.nn.ghost import GhostModule
 from ghostify.passes import optimize
 from ghostify.passes.optimize import apply_passes
 from ghostify.passes.settings import PASSES, Passes
@@ -160,3 +162,66 @@ def test_public_optimize_refuses_what_the_network_does_not_take() -> None:
         ghostify.optimize(Block(), example=torch.zeros(1, 4, 8, 8))
     with pytest.raises(InputError, match="arguments are tensors"):
         ghostify.optimize(Block(), example=("no",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch-channels-last"])
+@pytest.mark.parametrize("name", ["lcnet_050", "resnet26d", "ese_vovnet19b_slim_dw"])
+def test_norms_that_end_in_an_activation_are_taken_apart(name: str, runtime: str) -> None:
+    """Most networks of timm have such norms; one joins maps only where several meet or leave."""
+    model = ghosted(library(f"timm:{name}"), 2, images(size=64)).float()
+    kinds = {type(module).__name__ for module in model.modules()}
+    assert name == "resnet26d" or "BatchNormAct2d" in kinds
+    state = copy.deepcopy(model.state_dict())
+
+    optimized = optimize(model, [images(size=64)], runtime=runtime)
+
+    assert optimized.ghostify_notes == []
+    assert not [one for one in optimized.modules() if "BatchNorm" in type(one).__name__]
+    joins = [node for node in optimized.graph.nodes if node.target is torch.cat]
+    ghosts = [one for one in model.modules() if isinstance(one, GhostModule)]
+    assert runtime != "onnxruntime" or len(joins) < len(ghosts) / 2
+    batch = images(2, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(optimized(batch), model(batch), rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_a_frozen_norm_with_an_activation_is_taken_apart_too() -> None:
+    layers = import_beside_torchvision("timm.layers.norm_act")
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), layers.BatchNormAct2d(8), nn.Conv2d(8, 4, 1))
+    shaken(model).float()
+    model = layers.freeze_batch_norm_2d(model)
+    assert type(model[1]).__name__ == "FrozenBatchNormAct2d"
+
+    optimized = optimize(model, [images()], runtime="onnxruntime")
+
+    assert optimized.ghostify_notes == []
+    assert not [one for one in optimized.modules() if "BatchNorm" in type(one).__name__]
+    with torch.no_grad():
+        torch.testing.assert_close(optimized(images()), model(images()), rtol=1e-4, atol=1e-5)
+
+
+class Cut(nn.Module):
+    """Takes all maps of a layer, or some, by a slice, as Ghost bottlenecks of timm do."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.conv, self.head = nn.Conv2d(8, 16, 3, padding=1), nn.Conv2d(maps, 4, 1)
+        self.maps = maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(self.stem(x))[:, : self.maps, :, :].relu())
+
+
+@pytest.mark.parametrize(("maps", "joins"), [(16, 1), (12, 2)])
+def test_a_slice_that_leaves_nothing_out_is_no_reason_to_join(maps: int, joins: int) -> None:
+    """What leaves the network is always joined."""
+    model = ghosted(Cut(maps), 2, images()).float()
+
+    optimized = optimize(model, [images()], runtime="onnxruntime")
+
+    assert optimized.ghostify_notes == []
+    assert sum(node.target is torch.cat for node in optimized.graph.nodes) == joins
+    with torch.no_grad():
+        torch.testing.assert_close(optimized(images()), model(images()), rtol=1e-4, atol=1e-5)
