@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 __all__ = ["ATTEMPTS", "Record", "base_of", "chains", "given_up", "is_final", "record_of"]
 
-ATTEMPTS = 5
+ATTEMPTS = 10
 """Workers that may be lost over one plan, after which it is given up."""
 
 _ERRORS = 2
