@@ -51,8 +51,11 @@ def main() -> None:
     file = REPORTS / "only_faster.json"
     REPORTS.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
-    if file.is_file() and not options.again:
+    if file.is_file():
         results = json.loads(file.read_text())["results"]
+    if options.again:  # the other networks stay
+        asked = {(name, runtime) for name in options.networks for runtime in options.runtimes}
+        results = [one for one in results if (one["network"], one["runtime"]) not in asked]
     for runtime in options.runtimes:
         for network in options.networks:
             if any((one["network"], one["runtime"]) == (network, runtime) for one in results):
