@@ -204,12 +204,12 @@ def sized_by(built: Built, images: Images, size: tuple[int, ...] | None = None) 
     wanted = size or small_size(images)
     if wanted is None:
         return built
-    settled = (built.input_size[0], *wanted[-2:])
-    if size is None and not _runs(built.model, settled):
+    found = (built.input_size[0], *wanted[-2:])
+    if size is None and not _runs(built.model, found):
         return built
-    shape = "x".join(map(str, settled))
+    shape = "x".join(map(str, found))
     note = "" if size else f"input {shape}, as the images are; --input-size or --crop changes it"
-    return dataclasses.replace(built, input_size=settled, assumed=False, note=note)
+    return dataclasses.replace(built, input_size=found, assumed=False, note=note)
 
 
 def _runs(model: nn.Module, size: tuple[int, ...]) -> bool:
@@ -217,7 +217,7 @@ def _runs(model: nn.Module, size: tuple[int, ...]) -> bool:
     try:
         with torch.no_grad():
             trial(torch.zeros(1, *size, device=next(trial.parameters()).device))
-    except Exception:
+    except Exception:  # whatever a forward that wants other sizes raises
         return False
     return True
 

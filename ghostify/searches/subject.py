@@ -28,7 +28,7 @@ from ghostify.searches.scoring.scorer import Scorer
 from ghostify.searches.space import load_space
 from ghostify.searches.team import Member
 from ghostify.searches.worker import Report
-from ghostify.sources import open_source, preprocess_for, sized_by
+from ghostify.sources import open_source, preprocess_for, settled
 from ghostify.threads import cores
 from ghostify.train.device import choose_device
 from ghostify.train.recipe import load_recipe
@@ -211,7 +211,7 @@ def open_subject(
     built = source.built
     if request.data is not None and request.input_size is None and built.assumed:
         given = open_images(request.data, split=request.split or "train")
-        built = sized_by(built, given, request.images.get("size"))
+        built = settled(source, given, request.images).built
     look = looking.look(built, input_size=request.input_size, seed=request.seed, on_step=step)
     model = look.built.model
     example = torch.zeros(1, *_size(look, request))
