@@ -15,7 +15,8 @@ __all__ = ["GHOSTS", "PRUNES", "derive_space"]
 GHOSTS = (GhostSpec(2, 1), GhostSpec(2, 3), GhostSpec(3, 3), GhostSpec(4, 3))
 """The paper's ratios. d = 5 hardly fits better than 3 and costs more, so it is left out."""
 
-PRUNES = (PruneSpec(0.25), PruneSpec(0.5), PruneSpec(0.75))
+PRUNES = tuple(PruneSpec(eighths / 8) for eighths in range(1, 7))
+"""Shares in eighths: a pruned layer needs no fit to be scored, so that more of them cost little."""
 
 _LEAST_SAVED = 0.001  # of the network's convolutions: less is not worth a dimension
 _NARROW = 4  # maps, of which none is spared
@@ -55,11 +56,18 @@ def derive_space(
         if not site.eligible or site.name == first or site.out_channels < _NARROW:
             continue
         choices: list[LayerSpec | None] = [None]
+        kept = set[int]()  # maps: two shares of a narrow layer may come to the same
         for spec in offered:
             saved = site.macs - _macs(site, spec)
             reason = why_not(site, spec, prunable=prunable, exact=False)
-            if not reason and saved >= _LEAST_SAVED * total and spec not in choices:
-                choices.append(spec)
+            if reason or saved < _LEAST_SAVED * total or spec in choices:
+                continue
+            if isinstance(spec, PruneSpec):
+                maps = spec.kept_maps(site.out_channels, site.groups)
+                if maps in kept:
+                    continue
+                kept.add(maps)
+            choices.append(spec)
         if len(choices) > 1:
             layers.append(Choices(site.name, tuple(choices)))
     if not layers:

@@ -58,6 +58,21 @@ def test_a_derived_space_can_be_written_down() -> None:
     assert parse_space(space.as_json()) == space
 
 
+def test_shares_that_leave_as_many_maps_are_offered_once() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3), nn.Conv2d(4, 16, 3), nn.Conv2d(16, 16, 3)
+    )
+    found = ghostify.inspect(model, example=torch.zeros(1, 3, 16, 16))
+
+    space = derive_space(found.sites, prunable=("1", "2"))
+
+    def shares(name: str) -> list[float]:
+        return [one.ratio for one in space.choices(name) if isinstance(one, PruneSpec)]
+
+    assert shares("1") == [0.25, 0.5, 0.75]  # 3, 2 and 1 of 4 maps; an eighth of them is none
+    assert shares("2") == [0.125, 0.25, 0.375, 0.5, 0.625, 0.75]
+
+
 def test_without_anything_to_prune_there_is_no_pruning() -> None:
     space = derive_space(ghostify.inspect(ResNetCifar(1)).sites)
 

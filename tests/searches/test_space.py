@@ -72,7 +72,7 @@ def test_the_pruning_space_chooses_for_each_layer_that_may_shrink() -> None:
     assert [one.layers for one in problem.variables] == [
         (f"layer{stage}.{block}.conv1",) for stage in (1, 2, 3) for block in (0, 1)
     ]
-    assert problem.shape == (6,) * 6
+    assert problem.shape == (7,) * 6
 
 
 def test_the_arguments_of_ghostnet_are_those_of_its_function() -> None:
