@@ -11,7 +11,10 @@ from recovery.study import METHODS, MODELS
 
 _NAMES = {"resnet20": "ResNet-20", "resnet56": "ResNet-56"}
 _COLOURS = {"ghost": "tab:blue", "l1": "tab:orange", "group": "tab:green", "mixed": "tab:red"}
-_STYLES = {"": ":", "random": ":", "bn": "--", "fit": "--", "rec": "-", "plan": "-", "search": "-."}
+_STYLES = {
+    "": ":", "random": ":", "bn": "--", "fit": "--", "quarters": "--", "rec": "-", "plan": "-",
+    "search": "-.",
+}  # fmt: skip
 
 Record = dict[str, Any]
 
@@ -191,9 +194,14 @@ def _figure(records: list[Record], folder: Path) -> None:
         axis.set_xticks(list(places.values()), [f"{step:,}" for step in steps])
         axis.set_xlabel("steps of distillation")
         axis.set_ylabel("accuracy, %")
-        axis.set_ylim(bottom=50)
+        axis.set_ylim(max(50, min(r["top1"] for r in mine) - 0.5), mine[0]["teacher_top1"] + 0.5)
         axis.set_title(f"{_NAMES[model]}, equal multiply-adds (grey: original)")
-        axis.legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
+    shown: dict[str, Any] = {}
+    for axis in axes[0]:
+        handles, labels = axis.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    rows = -(-len(shown) // 3)
+    figure.legend(shown.values(), shown.keys(), fontsize=8, ncols=3, loc="lower center")
+    figure.tight_layout(rect=(0, 0.045 * rows, 1, 1))
     figure.savefig(folder / "recovery.png", dpi=150, metadata={"Software": None})
     figure.savefig(folder / "recovery.svg", metadata={"Date": None})

@@ -20,7 +20,8 @@ METHODS = {
     "ghost-fit": "Ghost, fitted, s=2",
     "ghost-plan": "Ghost, fitted, per-layer plan",
     "ghost-search": "Ghost, fitted, searched plan",
-    "mixed-search": "Ghost and pruning, fitted, searched plan",
+    "mixed-quarters": "Ghost and pruning, fitted, searched plan in quarters",
+    "mixed-search": "Ghost and pruning, fitted, searched plan in eighths",
     "l1": "L1 pruning",
     "l1-bn": "L1 pruning, BN re-estimated",
     "l1-rec": "L1 pruning, reconstructed",
@@ -33,7 +34,12 @@ METHODS = {
 RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 """The grid of learning rates, one for all methods; searched from the middle outwards."""
 
-PLANS = {"ghost-plan": "plan", "ghost-search": "ghosts", "mixed-search": "mixed"}
+PLANS = {
+    "ghost-plan": "plan",
+    "ghost-search": "ghosts",
+    "mixed-quarters": "quarters",
+    "mixed-search": "mixed",
+}
 """Methods by a plan, and how its file ends: ``resnet20_plan.yaml``."""
 
 FITTED = ("ghost-fit", *PLANS, "l1-rec", "group-rec")
