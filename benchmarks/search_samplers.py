@@ -324,7 +324,7 @@ def draw(network: str, ways: Mapping[str, Sequence[Mapping[str, Any]]], trials: 
     axis.set_ylabel("divergence from the original, best so far")
     axis.set_title(f"{network} at the multiply-adds of uniform s = 2", fontsize=10)
     axis.grid(alpha=0.3, which="both")
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="upper right")
     with mpl.rc_context({"svg.hashsalt": "ghostify", "svg.fonttype": "none"}):
         for suffix in ("svg", "png"):
             buffer = io.BytesIO()
