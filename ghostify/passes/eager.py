@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -68,6 +69,18 @@ class PackedConv(nn.Module):
         return both
 
 
+class _AffineInPlace(Affine):
+    """An affine map that overwrites what it reads, unless a gradient asks for it."""
+
+    def __init__(self, affine: Affine) -> None:
+        super().__init__(affine.scale, affine.shift, affine.scale.dim())
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and maps.requires_grad:
+            return super().forward(maps)
+        return torch.addcmul(self.shift, maps, self.scale, out=maps)
+
+
 def settle(model: fx.GraphModule, example: Sequence[Tensor], passes: Passes) -> nn.Module:
     """Give weights their memory format, fuse what oneDNN can fuse, and write in place."""
     if not passes.eager:
@@ -78,6 +91,7 @@ def settle(model: fx.GraphModule, example: Sequence[Tensor], passes: Passes) -> 
         _pack(model)
     elif passes.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _convolve_first(model)
     _write_in_place(model)
     model.graph.lint()
     model.recompile()
@@ -178,18 +192,54 @@ def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> _Activation | N
     return None
 
 
-def _write_in_place(model: fx.GraphModule) -> None:
-    """Let activations and sums overwrite a fresh tensor that nothing else reads."""
+def _convolve_first(model: fx.GraphModule) -> None:
+    """Let convolutions read maps before an affine map of these does, which may then overwrite them.
+
+    So the intrinsic maps of a Ghost module, which its cheap operation and the batch norm behind
+    both read, are in memory once.
+    """
     modules = dict(model.named_modules())
+    places = {node: place for place, node in enumerate(model.graph.nodes)}
+    for node in list(model.graph.nodes):
+        if node.op != "call_module" or type(modules[str(node.target)]) is not Affine:
+            continue
+        source = cast(fx.Node, node.args[0])
+        late = [one for one in source.users if places[one] > places[node]]
+        ready = all(places[given] < places[node] for one in late for given in one.all_input_nodes)
+        if ready and all(_convolves(one, modules) for one in late):
+            for one in late:
+                node.prepend(one)
+            places = {one: place for place, one in enumerate(model.graph.nodes)}
+
+
+def _convolves(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    return node.op == "call_module" and isinstance(
+        modules[str(node.target)], PackedConv | nn.Conv2d
+    )
+
+
+def _write_in_place(model: fx.GraphModule) -> None:
+    """Let affine maps, activations and sums overwrite a fresh tensor that nothing reads later."""
+    modules = dict(model.named_modules())
+    calls = Counter(str(node.target) for node in model.graph.nodes if node.op == "call_module")
+    done = set[fx.Node]()
     for node in model.graph.nodes:
+        done.add(node)
         if node.op != "call_function" and node.op != "call_module":
             continue
         if not node.args or not isinstance(node.args[0], fx.Node):
             continue
         source = node.args[0]
-        if len(source.users) != 1 or not _fresh(source, modules):
+        others = [one for one in source.users if one is not node]
+        if not _fresh(source, modules) or not all(
+            one in done and _convolves(one, modules) for one in others
+        ):
             continue
-        if node.op == "call_module" and type(modules[str(node.target)]) in (nn.ReLU, nn.ReLU6):
+        if node.op == "call_module" and type(modules[str(node.target)]) is Affine:
+            if calls[str(node.target)] == 1:
+                affine = cast(Affine, modules[str(node.target)])
+                _replace(model, str(node.target), _AffineInPlace(affine))
+        elif node.op == "call_module" and type(modules[str(node.target)]) in (nn.ReLU, nn.ReLU6):
             node.op, node.target = (
                 "call_function",
                 _IN_PLACE_MODULES[type(modules[str(node.target)])],

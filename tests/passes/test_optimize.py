@@ -225,3 +225,41 @@ def test_a_slice_that_leaves_nothing_out_is_no_reason_to_join(maps: int, joins: 
     assert sum(node.target is torch.cat for node in optimized.graph.nodes) == joins
     with torch.no_grad():
         torch.testing.assert_close(optimized(images()), model(images()), rtol=1e-4, atol=1e-5)
+
+
+def peak_bytes(model: nn.Module, batch: Tensor) -> int:
+    """Return the most that torch's allocator had handed out at one time, by its profiler."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with (
+        torch.inference_mode(),
+        torch.profiler.profile(activities=activities, profile_memory=True) as profile,
+    ):
+        model(batch)
+    events = [one for one in profile.profiler.kineto_results.events() if one.name() == "[memory]"]
+    total = peak = 0
+    for event in sorted(events, key=lambda one: one.start_ns()):
+        total += event.nbytes()
+        peak = max(peak, total)
+    return peak
+
+
+def test_ghosts_of_an_inverted_block_take_no_more_memory() -> None:
+    """The batch norm overwrites the intrinsic maps once the ghosts have been made of them."""
+    dense = nn.Sequential(
+        nn.Conv2d(3, 16, 1),
+        nn.Conv2d(16, 96, 1, bias=False),
+        nn.BatchNorm2d(96),
+        nn.ReLU6(),
+        nn.Conv2d(96, 96, 3, 2, 1, groups=96, bias=False),
+        nn.BatchNorm2d(96),
+        nn.ReLU6(),
+        nn.Conv2d(96, 8, 1),
+    )
+    ghosts = ghosted(dense, 2, images()).float()
+    batch = images(4, size=64)
+
+    small = optimize(ghosts, [batch], runtime="torch-channels-last")
+    large = optimize(dense.eval(), [batch], runtime="torch-channels-last")
+
+    torch.testing.assert_close(small(batch), ghosts(batch), rtol=1e-4, atol=1e-5)
+    assert peak_bytes(small, batch) <= 1.02 * peak_bytes(large, batch)
