@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -221,7 +220,6 @@ def _convolves(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 def _write_in_place(model: fx.GraphModule) -> None:
     """Let affine maps, activations and sums overwrite a fresh tensor that nothing reads later."""
     modules = dict(model.named_modules())
-    calls = Counter(str(node.target) for node in model.graph.nodes if node.op == "call_module")
     done = set[fx.Node]()
     for node in model.graph.nodes:
         done.add(node)
@@ -236,9 +234,8 @@ def _write_in_place(model: fx.GraphModule) -> None:
         ):
             continue
         if node.op == "call_module" and type(modules[str(node.target)]) is Affine:
-            if calls[str(node.target)] == 1:
-                affine = cast(Affine, modules[str(node.target)])
-                _replace(model, str(node.target), _AffineInPlace(affine))
+            affine = cast(Affine, modules[str(node.target)])  # each node has one of its own
+            _replace(model, str(node.target), _AffineInPlace(affine))
         elif node.op == "call_module" and type(modules[str(node.target)]) in (nn.ReLU, nn.ReLU6):
             node.op, node.target = (
                 "call_function",

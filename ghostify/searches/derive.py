@@ -50,24 +50,18 @@ def derive_space(
     total = sum(site.macs for site in sites)
     plain = [site for site in sites if site.calls and not site.transposed and len(site.kernel) == 2]
     first = plain[0].name if plain else ""
-    offered: list[LayerSpec] = [*ghosts, *prunes]
     layers = []
     for site in sites:
         if not site.eligible or site.name == first or site.out_channels < _NARROW:
             continue
         choices: list[LayerSpec | None] = [None]
-        kept = set[int]()  # maps: two shares of a narrow layer may come to the same
+        shares = {one.kept_maps(site.out_channels, site.groups): one for one in reversed(prunes)}
+        offered: list[LayerSpec] = [*ghosts, *reversed(shares.values())]  # equal shares once
         for spec in offered:
             saved = site.macs - _macs(site, spec)
             reason = why_not(site, spec, prunable=prunable, exact=False)
-            if reason or saved < _LEAST_SAVED * total or spec in choices:
-                continue
-            if isinstance(spec, PruneSpec):
-                maps = spec.kept_maps(site.out_channels, site.groups)
-                if maps in kept:
-                    continue
-                kept.add(maps)
-            choices.append(spec)
+            if not reason and saved >= _LEAST_SAVED * total and spec not in choices:
+                choices.append(spec)
         if len(choices) > 1:
             layers.append(Choices(site.name, tuple(choices)))
     if not layers:
