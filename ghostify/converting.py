@@ -111,7 +111,7 @@ def convert(
     if found.plan.prunes:
         step("choosing maps")
         calibration = _kept_batches(calibration)
-        solved = fit is not None and not fit.block_steps and not fit.joint_steps
+        solved = fit is not None and fit.block_steps == fit.joint_steps == 0
         images = calibration if solved else None
         slices = _choose(built.model, found.plan.prunes, probe.call, images)
     step("putting in Ghost modules")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ghostify.errors import InputError, ModelError, WeightsError
 from ghostify.graph.fit_options import FitOptions
-from ghostify.graph.fold import Move, fold_orders
+from ghostify.graph.fold import Move, fold_orders, move_maps
 from ghostify.graph.layer_fit import LayerFit, fit_layer, follow
+from ghostify.graph.layout import laid_out
 from ghostify.graph.pairing import Pairing
+from ghostify.graph.probe import copy_model
 from ghostify.graph.reader_fit import fit_reader
 from ghostify.graph.refine import Refined, refine
 from ghostify.graph.segments import Segments
@@ -24,6 +28,10 @@ from ghostify.graph.streams import Streams, normalisation_behind, rechunked
 from ghostify.nn.ghost import GhostModule
 
 __all__ = ["FitOptions", "FitReport", "LayerFit", "calibrate"]
+
+_STEP_PIXELS, _STEP_IMAGES = 1 << 14, 8  # of the images of one gradient step; the least of them
+_JOINT_MACS = 650e9  # of the original's forward passes in the joint steps: a minute on two cores
+_JOINT_STEPS = 100, 1000
 
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and what begins now."""
@@ -130,7 +138,7 @@ def _calibrate(
 ) -> FitReport:
     example = images[0][:2]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             original(example.clone())
     except Exception as error:
         shape = "x".join(map(str, example.shape[1:]))
@@ -138,9 +146,18 @@ def _calibrate(
             f"the network does not take calibration images of {shape} "
             f"({type(error).__name__}); choose their size and channels to fit it"
         ) from error
+    images = laid_out(original, images)
+    example = images[0][:2]
+    size = min(len(images[0]), max(_STEP_IMAGES, _STEP_PIXELS // math.prod(example.shape[2:])))
+    if options.joint_steps is None:
+        macs = counter.get_total_flops() / 2 / len(example) * size
+        least, most = _JOINT_STEPS
+        steps = int(min(max(_JOINT_MACS / (macs + 1), least), most))
+    else:
+        steps = options.joint_steps
     segments = Segments(original, layers, example, converted=converted if slices else None)
     norms = normalisation_behind(original, example, layers)
-    todo = len(layers) + (len(layers) if options.joint_steps else 0)
+    todo = len(layers) + (len(layers) if steps else 0)
     pairings: dict[str, Pairing] = {}
     if options.stream_order == "common":
         ahead = Streams(segments, original, converted, images, Store(options.memory_bytes))
@@ -186,23 +203,25 @@ def _calibrate(
             blocks.append(
                 refine(
                     segments, [segment], converted, streams.ours, [behind],
-                    steps=options.block_steps, rate=options.rate, generator=generator,
+                    steps=options.block_steps, rate=options.rate, size=size, generator=generator,
                 )
             )  # fmt: skip
         if not segment.last:
             streams.pass_on(segment, theirs=behind)
+    folded = fold_orders(segments, converted, layers)
     joint = None
-    if options.joint_steps and sum(bool(one.layers) for one in segments.row) > 1:
+    if steps and sum(bool(one.layers) for one in segments.row) > 1:
         tell(len(layers), todo, "all blocks together")
+        beside = copy_model(original)
+        move_maps(beside, folded.moves, slices=slices)
         joint = refine(
             segments, segments.row, converted, [segments.start(chunk) for chunk in images], None,
-            teacher=original, steps=options.joint_steps, rate=options.rate / 2,
+            teacher=beside, steps=steps, rate=options.rate / 2, size=size,
             generator=generator,
             on_step=lambda step: tell(
-                len(layers) + step * len(layers) // options.joint_steps, todo, "all blocks together"
+                len(layers) + step * len(layers) // steps, todo, "all blocks together"
             ),
         )  # fmt: skip
-    folded = fold_orders(segments, converted, layers)
     notes = (segments.note,) if segments.note else ()
     return FitReport(
         layers=tuple(fits),

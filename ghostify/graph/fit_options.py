@@ -25,9 +25,9 @@ class FitOptions:
     rounds: int = 1  # alternations of primary filters and branches, per layer
     iterations: int = 6  # of conjugate gradients in each
     block_steps: int = 60  # of gradient descent for each block, behind its last layer
-    joint_steps: int = 200  # of gradient descent on all blocks together, at the end
+    joint_steps: int | None = None  # on all blocks together, at the end; None: by what one costs
     rate: float = 2e-3  # of the block steps; the joint ones take half of it
-    positions: int = 1 << 17  # of a layer's output that its algebra looks at
+    positions: int = 1 << 16  # of a layer's output that its algebra looks at
     memory_bytes: int = 2 << 30  # of activations; what is beyond goes to a temporary file
     seed: int = 0  # of the order of the images in the steps
     stream_order: StreamOrder = "common"  # of maps: "own" of each layer costs a copy at each
@@ -39,6 +39,8 @@ class FitOptions:
         }  # fmt: skip
         for name, low in least.items():
             value = getattr(self, name)
+            if name == "joint_steps" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise SpecError(f"FitOptions.{name} is a whole number >= {low} (got {value!r})")
         if self.stream_order not in STREAM_ORDERS:

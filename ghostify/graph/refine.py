@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ghostify.graph.segments import Segment, Segments, State
 
@@ -30,6 +32,7 @@ class Refined:
     layers: tuple[str, ...]
     first_loss: float
     last_loss: float
+    steps: int
     kept: bool = True
 
 
@@ -43,6 +46,7 @@ def refine(
     steps: int,
     rate: float,
     generator: torch.Generator,
+    size: int | None = None,
     teacher: nn.Module | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Refined:
@@ -50,7 +54,8 @@ def refine(
 
     The loss is the sum over the segments of the squared miss, as a share of the target's
     variance. Adam, cosine schedule; batch norms are run in eval mode and keep their
-    statistics. One step takes one of ``inputs``; every tenth is held back to judge by. Steps
+    statistics. One step takes one of ``inputs``, or ``size`` of its images where they can be told
+    apart; every tenth such piece is held back to judge by. Steps
     that do not help there are taken back and tried once more at a quarter of the rate.
     Segments without layers of interest are left as they are. Block reconstruction in the
     manner of BRECQ (Li et al., 2021), for structure in place of rounding.
@@ -59,6 +64,8 @@ def refine(
         targets: for each segment, the original's states behind it, or None to run
             ``teacher`` beside; then the images are mirrored at random.
     """
+    if size is not None:
+        inputs, targets = _in_pieces(inputs, targets, size)
     parameters = list(_parameters(row, model))
     names = tuple(name for one in row for name in one.layers)
 
@@ -82,7 +89,7 @@ def refine(
     before = [parameter.detach().clone() for parameter in parameters]
     first = judged()
     for attempt, factor in enumerate(_ATTEMPTS):
-        optimiser = torch.optim.Adam(parameters, lr=rate * factor, betas=_BETAS)
+        optimiser = torch.optim.Adam(parameters, lr=rate * factor, betas=_BETAS, fused=True)
         order: list[int] = []
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -100,7 +107,7 @@ def refine(
                 with torch.enable_grad():
                     loss = loss_of(state, chosen)
                 if loss is None or not loss.requires_grad:  # nothing here to bring closer
-                    return Refined(names, 0.0, 0.0, kept=False)
+                    return Refined(names, 0.0, 0.0, step, kept=False)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
@@ -112,11 +119,39 @@ def refine(
                 parameter.grad = None
         last = judged()
         if math.isfinite(last) and last <= first:
-            return Refined(names, first, last)
+            return Refined(names, first, last, steps)
         with torch.no_grad():
             for parameter, old in zip(parameters, before, strict=True):
                 parameter.copy_(old)
-    return Refined(names, first, last, kept=False)
+    return Refined(names, first, last, steps, kept=False)
+
+
+def _in_pieces(
+    inputs: Sequence[State], targets: Sequence[Sequence[State]] | None, size: int
+) -> tuple[list[State], list[list[State]] | None]:
+    """Cut states, and the targets that go with them, into views of so many images at most."""
+    cut_inputs: list[State] = []
+    cut_targets: list[list[State]] = [[] for _ in targets or ()]
+    for number, state in enumerate(inputs):
+        beside = [states[number] for states in targets or ()]
+        parts = _cut([state, *beside], size)
+        cut_inputs += parts[0]
+        for states, part in zip(cut_targets, parts[1:], strict=True):
+            states += part
+    return cut_inputs, None if targets is None else cut_targets
+
+
+def _cut(states: Sequence[State], size: int) -> list[list[State]]:
+    """Cut states of the same images alike, if all that they hold has one entry for each image."""
+    leaves = tree_leaves(list(states))
+    counts = {len(leaf) if isinstance(leaf, Tensor) and leaf.dim() else 0 for leaf in leaves}
+    count = max(counts, default=0)
+    if counts != {count} or count <= size:
+        return [[state] for state in states]
+    return [
+        [tree_map(lambda leaf, at=at: leaf[at : at + size], state) for at in range(0, count, size)]
+        for state in states
+    ]
 
 
 def _held_back(count: int) -> tuple[list[int], list[int]]:
@@ -150,7 +185,7 @@ def _loss(
         before, state = state, segments.run(model, segment, state)
         aim = {key: value for key, value in aim.items() if key not in before}
         terms += [
-            (value - wanted).square().mean() / (wanted.var(correction=0) + 1e-12)
+            functional.mse_loss(value, wanted) / (wanted.var(correction=0) + 1e-12)
             for value, wanted in _tensors(state, aim)
         ]
     return torch.stack(terms).sum() if terms else None

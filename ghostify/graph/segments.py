@@ -75,6 +75,7 @@ class Segments:
         self.homes: Mapping[fx.Node, tuple[str, ...]] = {}
         self.shapes: Mapping[str, tuple[int, ...]] = {}  # of the nodes that give a tensor
         self._traced = model
+        self._runners: dict[nn.Module, _Runner] = {}  # which list all modules when they are made
         try:
             self._traced = copy_model(model, hooks=False).eval()
             self.graph = trace(self._traced, Call((example,), {}), tracer=_LayerTracer())
@@ -111,7 +112,9 @@ class Segments:
         self, model: nn.Module, nodes: Sequence[fx.Node], env: dict[str, Any]
     ) -> dict[str, Any]:
         assert self.graph is not None
-        runner = _Runner(model, self._traced, self.graph)
+        if model not in self._runners:
+            self._runners[model] = _Runner(model, self._traced, self.graph)
+        runner = self._runners[model]
         for node in nodes:
             if node.name in env:
                 continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from torch import nn
 
@@ -65,6 +66,7 @@ def common_pairings(
     wires = find_wires(streams.segments, streams.converted)
     shared = shared_streams(wires, streams.converted)
     wanted = {name for names in shared for name in names}
+    streams.limit(_chunks(streams, wanted, options.positions))
     costs: dict[str, Costs] = {}
     for segment in streams.segments.row:
         for name in segment.layers:
@@ -81,6 +83,18 @@ def common_pairings(
     for names in shared:
         pairings |= _together(wires, streams.converted, names, costs)
     return pairings
+
+
+def _chunks(streams: Streams, names: Set[str], positions: int) -> int:
+    """Return how many chunks of images have that many positions at each of these layers."""
+    segments = streams.segments
+    shapes = [
+        segments.shapes[node.name]
+        for node, layers in segments.homes.items()
+        if node.name in segments.shapes and names & set(layers)
+    ]
+    pixels = min((math.prod(shape[2:]) for shape in shapes), default=1)
+    return math.ceil(positions / (streams.images_of_chunk * pixels))
 
 
 def _costs(streams: Streams, name: str, norm: str | None, targets: Calls) -> Costs:

@@ -86,6 +86,11 @@ class Streams:
         self.store = store
         self.theirs: list[State] = [segments.start(chunk) for chunk in images]
         self.ours: list[State] = list(self.theirs)
+        self.images_of_chunk = len(images[0])
+
+    def limit(self, chunks: int) -> None:
+        """Go on with the first chunks of images alone."""
+        self.theirs, self.ours = self.theirs[:chunks], self.ours[:chunks]
 
     def behind(self, segment: Segment) -> list[State]:
         """Return the original's states behind a segment."""

@@ -72,27 +72,30 @@ def fitted(
 
 @dataclass(frozen=True)
 class Fit:
-    """A fit with one order for each stream; ``before`` is the network with its copies still."""
+    """A fit with one order for each stream; the network with its copies still, and without."""
 
     original: nn.Module
     converted: nn.Module
     before: nn.Module
+    folded: nn.Module
     report: FitReport
 
 
 @pytest.fixture(scope="module", params=[basics, bottlenecks])
 def fit(request: pytest.FixtureRequest) -> Fit:
     original = request.param()
-    before: list[nn.Module] = []
+    seen: list[nn.Module] = []
 
     def folding(segments: Segments, model: nn.Module, layers: Sequence[str]) -> Folded:
-        before.append(copy.deepcopy(model))
-        return fold_orders(segments, model, layers)
+        seen.append(copy.deepcopy(model))
+        found = fold_orders(segments, model, layers)
+        seen.append(copy.deepcopy(model))
+        return found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rooms, "fold_orders", folding)
         converted, report = fitted(original)
-    return Fit(original, converted, before[0], report)
+    return Fit(original, converted, *seen, report)
 
 
 def ghosts_of(model: nn.Module) -> dict[str, GhostModule]:
@@ -116,7 +119,7 @@ def test_taking_the_copies_away_changes_no_output(fit: Fit) -> None:
     move_maps(moved, fit.report.moves)
 
     with torch.no_grad():
-        wanted, found = fit.before(IMAGES), fit.converted(IMAGES)
+        wanted, found = fit.before(IMAGES), fit.folded(IMAGES)
         theirs, ours = fit.original(IMAGES), moved(IMAGES)
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
