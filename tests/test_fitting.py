@@ -628,6 +628,7 @@ def test_activations_that_are_too_large_are_named() -> None:
     ("options", "message"),
     [
         ({"block_steps": -1}, "FitOptions.block_steps is a whole number >= 0 (got -1)"),
+        ({"joint_steps": -1}, "FitOptions.joint_steps is a whole number >= 0 (got -1)"),
         ({"joint_steps": 1.5}, "FitOptions.joint_steps is a whole number >= 0 (got 1.5)"),
         ({"positions": 0}, "FitOptions.positions is a whole number >= 1 (got 0)"),
         ({"rounds": True}, "FitOptions.rounds is a whole number >= 0 (got True)"),

@@ -41,11 +41,18 @@ CalibrationImages = Annotated[
 ]
 BlockSteps = Annotated[
     int | None,
-    typer.Option("--block-steps", metavar="N", min=0, help="Gradient steps for each block."),
+    typer.Option(
+        "--block-steps", metavar="N", min=0, help="Gradient steps for each block. Default: 60."
+    ),
 ]
 JointSteps = Annotated[
     int | None,
-    typer.Option("--joint-steps", metavar="N", min=0, help="Gradient steps for all together."),
+    typer.Option(
+        "--joint-steps",
+        metavar="N",
+        min=0,
+        help="Gradient steps for all together. Default: by what a step costs, 50 to 1,000.",
+    ),
 ]
 StreamOrder = Annotated[
     Order | None,

@@ -73,7 +73,10 @@ Amp = Annotated[
 ]
 ChannelsLast = Annotated[
     bool | None,
-    typer.Option("--channels-last/--no-channels-last", help="Memory layout. Default: on a GPU."),
+    typer.Option(
+        "--channels-last/--no-channels-last",
+        help="Memory layout. Default: on a GPU, and in float32.",
+    ),
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")]
 CheckpointEvery = Annotated[

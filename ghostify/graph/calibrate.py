@@ -31,7 +31,7 @@ __all__ = ["FitOptions", "FitReport", "LayerFit", "calibrate"]
 
 _STEP_PIXELS, _STEP_IMAGES = 1 << 14, 8  # of the images of one gradient step; the least of them
 _JOINT_MACS = 650e9  # of the original's forward passes in the joint steps: a minute on two cores
-_JOINT_STEPS = 100, 1000
+_JOINT_STEPS = 50, 1000
 
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and what begins now."""

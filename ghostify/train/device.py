@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
+from ghostify.data.preprocess import Preprocess
 from ghostify.errors import TrainingError
+from ghostify.graph.layout import takes_channels_last
+from ghostify.train.network import modes_kept
 
-__all__ = ["AMP", "Engine", "choose_device", "choose_engine"]
+__all__ = ["AMP", "Engine", "choose_device", "choose_engine", "laid_out_for"]
+
+_log = logging.getLogger(__name__)
 
 AMP = ("auto", "none", "bf16", "fp16")
 
@@ -97,6 +104,11 @@ def choose_engine(
     on_gpu = chosen.type == "cuda"
     if amp == "auto":
         amp = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "none"
+    if amp == "bf16" and chosen.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        _log.warning(
+            "this processor has no bf16 instructions and emulates them, some twenty times as slow "
+            "as float32; leave --amp out"
+        )
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp or "none")
     return Engine(
         chosen,
@@ -104,3 +116,22 @@ def choose_engine(
         channels_last=on_gpu if channels_last is None else channels_last,
         compile=compile,
     )
+
+
+def laid_out_for(
+    engine: Engine, networks: Iterable[nn.Module | None], preprocess: Preprocess
+) -> Engine:
+    """Choose channels_last for float32 on a processor, where all of these networks allow for it.
+
+    On a processor without bf16 a training step then takes three fifths of the time.
+    """
+    if engine.device.type != "cpu" or engine.amp is not None:
+        return engine
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, preprocess.channels, *preprocess.size, generator=generator)
+    for network in networks:
+        if network is not None:
+            with modes_kept(network):
+                if not takes_channels_last(network.eval(), image):
+                    return engine
+    return replace(engine, channels_last=True)

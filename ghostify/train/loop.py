@@ -17,7 +17,7 @@ from ghostify.data.preprocess import Preprocess
 from ghostify.errors import TrainingError
 from ghostify.train.checkpoint import RunDirectory, clear, read_checkpoint
 from ghostify.train.clock import Clock
-from ghostify.train.device import Engine, choose_engine
+from ghostify.train.device import Engine, choose_engine, laid_out_for
 from ghostify.train.distributed import World, this_world
 from ghostify.train.evaluate import Evaluation, tally
 from ghostify.train.feed import feed
@@ -117,6 +117,8 @@ def train(
         KeyboardInterrupt: ``should_stop`` said so.
     """
     engine = choose_engine(device, amp=amp, channels_last=channels_last, compile=compile)
+    if channels_last is None:
+        engine = laid_out_for(engine, (model, teacher), preprocess)
     world = this_world()
     gpus = [engine.device] if engine.device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus), engine.tuned():
@@ -158,6 +160,8 @@ def settings_of(
 ) -> dict[str, Any]:
     """Return what decides the weights of a run with these arguments, as plain values."""
     engine = choose_engine(device, amp=amp, channels_last=channels_last)
+    if channels_last is None:
+        engine = laid_out_for(engine, (model, teacher), preprocess)
     data = Supply(images, test, preprocess, recipe, 0, seed, this_world())
     return data.settings(engine, model, teacher)
 

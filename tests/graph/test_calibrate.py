@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from ghostify.graph import calibrate as rooms
 from ghostify.graph.calibrate import FitOptions, calibrate
 from ghostify.graph.layer_fit import importance
 from ghostify.graph.rewrite import rewrite
@@ -111,3 +113,24 @@ def test_more_rounds_of_the_algebra_never_make_a_layer_worse() -> None:
 
     assert errors[2] <= errors[1] + 1e-6
     assert errors[1] < errors[0]
+
+
+def test_how_many_joint_steps_there_are_goes_by_what_one_costs() -> None:
+    """As many as the work pays for, by hand arithmetic, between the least and the most."""
+    images = dead_leaves(16, (3, 12, 12), generator=torch.Generator().manual_seed(0))
+    original = net().eval()
+    plan = Plan({"2": GhostSpec(2, 3), "5": GhostSpec(2, 3)})
+    macs = 3 * 8 * 9 * 100 + 8 * 8 * 9 * 64 + 8 * 8 * 9 * 36  # of one image
+    found = []
+    for work in (650e9, 7 * 16 * macs + 16, 0.0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rooms, "_JOINT_MACS", work)
+            patch.setattr(rooms, "_JOINT_STEPS", (2, 20))
+            converted = rewrite(original, plan).model
+            report = calibrate(
+                original, converted, ["2", "5"], [images], options=FitOptions(block_steps=0)
+            )
+        assert report.joint is not None
+        found.append(report.joint.steps)
+
+    assert found == [20, 7, 2]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ghostify.graph.refine import Refined, _held_back, refine
+from ghostify.graph.refine import Refined, _cut, _held_back, refine
 from ghostify.graph.segments import Segments
 from tests.graph.networks import plain
 
@@ -155,3 +155,31 @@ def test_inputs_that_judge_are_not_trained_on() -> None:
     assert back == [0, 10, 20, 30]
     assert sorted(back + used) == list(range(40))
     assert _held_back(3) == ([0, 1, 2], [0, 1, 2])
+
+
+def test_pieces_of_the_inputs_are_steps_of_their_own() -> None:
+    """Four chunks of four images, cut into pairs, are the eight chunks of two."""
+    teacher, whole = pair()
+    halves = copy.deepcopy(whole)
+    segments = Segments(teacher, ["0", "3", "6"], IMAGES[0])
+    pairs = [one for chunk in IMAGES for one in chunk.split(2)]
+
+    found = run(teacher, whole, size=2, steps=5)
+    refine(
+        segments, segments.row, halves, [segments.start(one) for one in pairs], None,
+        teacher=teacher, steps=5, rate=1e-2, generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+
+    assert found.kept
+    assert found.steps == 5
+    ours, theirs = whole.state_dict(), halves.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_states_with_numbers_in_them_are_not_cut() -> None:
+    maps = torch.zeros(4, 2, 3, 3)
+
+    assert [len(part) for part in _cut([{"a": maps, "b": [maps[:, 0]]}, {"c": maps}], 3)] == [2, 2]
+    assert [part["a"].shape[0] for part in _cut([{"a": maps}], 3)[0]] == [3, 1]
+    for other in (4, torch.zeros(2, 3), torch.tensor(4)):
+        assert _cut([{"a": maps, "b": other}], 3) == [[{"a": maps, "b": other}]]

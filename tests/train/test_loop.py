@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ghostify.data.batches import evaluation_batches, training_batches
 from ghostify.data.preprocess import normalise
 from ghostify.errors import DataError, GhostifyError, RecipeError, TrainingError
 from ghostify.nn.ghost import GhostModule
+from ghostify.train.device import choose_engine
 from ghostify.train.distil import logits_loss
-from ghostify.train.loop import Progress, train
+from ghostify.train.loop import Progress, settings_of, train
 from tests.train.toys import CLASSES, PREPROCESS, Synthetic, Toy, recipe, same, toy
 
 IMAGES = Synthetic(64)
@@ -97,6 +98,40 @@ def test_the_same_arguments_give_the_same_weights(settings: dict[str, Any]) -> N
 
     assert same(first.model, second.model)
     assert not same(first.model, run(toy(), **settings, seed=1).model)
+
+
+class Viewing(Toy):
+    """Views its maps as vectors, which only the usual layout allows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = torch.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
+        return self.linear(maps.view(len(maps), -1)[:, :16])
+
+
+def test_maps_lie_in_channels_last_where_the_network_allows_for_it() -> None:
+    chosen = {
+        kind: settings_of(kind(), recipe(steps=1), IMAGES, PREPROCESS, device="cpu")
+        for kind in (Toy, Viewing)
+    }
+    asked = settings_of(
+        Toy(), recipe(steps=1), IMAGES, PREPROCESS, device="cpu", channels_last=False
+    )
+
+    assert chosen[Toy]["channels_last"]
+    assert not chosen[Viewing]["channels_last"]
+    assert not asked["channels_last"]
+    assert run(Viewing(), steps=2).steps == 2
+    assert run(toy(), steps=2, teacher=Viewing(), alpha=0.5).steps == 2
+
+
+def test_emulated_bf16_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    choose_engine("cpu", amp="bf16")
+    choose_engine("cpu", amp="none")
+
+    emulated = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert [record.message.partition(" and")[0] for record in caplog.records] == [
+        "this processor has no bf16 instructions"
+    ] * emulated
 
 
 def test_workers_do_not_change_the_weights() -> None:
