@@ -30,12 +30,16 @@ RECORDS = HERE / "records.jsonl"
 CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "common": {
+    "default": {
         "what": "the default: algebra, block and joint steps, one order of maps for each stream",
         "options": {"stream_order": "common"},
     },
-    "full": {"what": "the same with an order for each layer (so all below), earlier code"},
-    "full-again": {"what": "the same with the code of the first line"},
+    "common": {
+        "what": "the same with earlier code (so all below): 64 images a step, 200 joint steps",
+        "options": {"stream_order": "common"},
+    },
+    "full": {"what": "with an order for each layer (so all below)"},
+    "full-again": {"what": "the same with the code of the second line"},
     "random": {"what": "random start", "calibrate": None},
     "start": {
         "what": "chosen maps and closed-form ghosts only",

@@ -110,7 +110,7 @@ def _method(records: list[Record]) -> list[str]:
         "ratio bisected to the multiply-adds of uniform s=2, d=3 (every convolution but the",
         "first) within 1 %, counted by torch. Reconstruction of pruned networks is the same code",
         "as the refinement of Ghost networks: blockwise, then all blocks together. Trained in "
-        + ", ".join(sorted({record["amp"] for record in records}))
+        + ", ".join(sorted({record["amp"] for record in records})).replace("none", "float32")
         + ",",
         "measured in float32.",
         "",
