@@ -33,6 +33,6 @@ def takes_channels_last(model: nn.Module, example: Tensor) -> bool:
             expected = model(example.clone())
             found = model(example.clone().contiguous(memory_format=torch.channels_last))
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-    except (RuntimeError, AssertionError, TypeError, ValueError):
+    except Exception:  # whatever a network's code may raise
         return False
     return True
