@@ -149,12 +149,8 @@ def _calibrate(
     images = laid_out(original, images)
     example = images[0][:2]
     size = min(len(images[0]), max(_STEP_IMAGES, _STEP_PIXELS // math.prod(example.shape[2:])))
-    if options.joint_steps is None:
-        macs = counter.get_total_flops() / 2 / len(example) * size
-        least, most = _JOINT_STEPS
-        steps = int(min(max(_JOINT_MACS / (macs + 1), least), most))
-    else:
-        steps = options.joint_steps
+    macs = counter.get_total_flops() / 2 / len(example) * size
+    steps = _affordable(macs) if options.joint_steps is None else options.joint_steps
     segments = Segments(original, layers, example, converted=converted if slices else None)
     norms = normalisation_behind(original, example, layers)
     todo = len(layers) + (len(layers) if steps else 0)
@@ -232,6 +228,12 @@ def _calibrate(
         moves=folded.moves,
         notes=notes,
     )
+
+
+def _affordable(macs: float) -> int:
+    """Return how many joint steps there are where one has so many multiply-adds."""
+    least, most = _JOINT_STEPS
+    return int(min(max(_JOINT_MACS / max(macs, 1), least), most))
 
 
 class _Twins:
