@@ -8,8 +8,8 @@ network is converted or pruned, and is then the teacher. All methods get the sam
 recipe "distil"), the same learning-rate grid, tuned for each method on the last 5,000 training
 images, and the same 3,000 unlabelled images where they calibrate. Runs that are recorded in
 ``benchmarks/recovery/records.jsonl`` are not done again; ended at any moment, the same command
-goes on. ``--report`` draws ``benchmarks/recovery/README.md`` and the figure. Needs the extra
-``bench``; the per-layer plans come from ``benchmarks/recovery/plans.py``.
+goes on, also within a run. ``--report`` draws ``benchmarks/recovery/README.md`` and the figure.
+Needs the extra ``bench``; the per-layer plans come from ``benchmarks/recovery/plans.py``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from recovery.records import append, read
 from recovery.schedule import Tuning, needed
 from recovery.study import METHODS, MODELS, RECORDS, Run, plan_path
-from recovery.worker import Place, do
+from recovery.worker import Place, do, forget
 
 
 def main() -> None:
@@ -100,6 +100,7 @@ def work(
                 run = running.pop(future)
                 record = future.result()
                 append(path, record)
+                forget(run, place)
                 shown = record.get("top1", record.get("val_top1"))
                 rate = f" lr {run.lr:g}{' held' if run.held else ''}" if run.lr else ""
                 print(

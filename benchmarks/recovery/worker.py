@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
-import time
+import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,7 +16,7 @@ import torch
 from ghostify.train.loop import train
 from ghostify.train.recipe import load_recipe
 from recovery.study import Run
-from recovery.workshop import Workshop
+from recovery.workshop import Workshop, orphaned
 
 _shops: dict[Any, Workshop] = {}
 
@@ -33,7 +34,20 @@ class Place:
 
 
 def do(run: Run, place: Place) -> dict[str, Any]:
-    """Train from the method's start as the run says; return its record."""
+    """Train from the method's start as the run says; return its record.
+
+    A run that was broken off goes on from its last checkpoint, in ``place.cache``. A process
+    whose parent is gone writes one and ends.
+    """
+    try:
+        return _record(run, place)
+    except KeyboardInterrupt:
+        if orphaned():
+            os._exit(1)  # the pool would have it wait for work
+        raise
+
+
+def _record(run: Run, place: Place) -> dict[str, Any]:
     torch.set_num_threads(place.threads)
     if place not in _shops:
         _shops[place] = Workshop(
@@ -41,7 +55,7 @@ def do(run: Run, place: Place) -> dict[str, Any]:
         )
     shop = _shops[place]
     network, facts = shop.start(run.method, run.model, run.seed)
-    began = time.monotonic()
+    seconds = 0.0
     if run.steps:
         assert run.lr is not None
         recipe = load_recipe(
@@ -53,13 +67,14 @@ def do(run: Run, place: Place) -> dict[str, Any]:
             shop.fitting if run.kind == "tune" else shop.images,
             shop.preprocess,
             teacher=shop.teacher(run.model).model,
+            directory=_directory(run, place),
             seed=run.seed,
             device=place.device,
             amp=place.amp,
             compile=place.compiled,
+            should_stop=orphaned,
         )
-        network = outcome.model
-    seconds = time.monotonic() - began
+        network, seconds = outcome.model, outcome.seconds
     judged = (
         {"val_top1": shop.top1(network, shop.validation)}
         if run.kind == "tune"
@@ -82,6 +97,15 @@ def do(run: Run, place: Place) -> dict[str, Any]:
         "data": {"train": shop.images.digest[:16], "test": shop.test.digest[:16]},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
+
+
+def forget(run: Run, place: Place) -> None:
+    """Remove the checkpoint of a run whose record is kept."""
+    shutil.rmtree(_directory(run, place), ignore_errors=True)
+
+
+def _directory(run: Run, place: Place) -> Path:
+    return place.cache / "runs" / "-".join(str(value) for value in run.as_json().values())
 
 
 def machine(device: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import multiprocessing
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -69,10 +71,12 @@ class Workshop:
         def adapt() -> tuple[nn.Module, dict[str, Any]]:
             load_weights(built.model, self._data / CHECKPOINTS[model])
             recipe = load_recipe("finetune", epochs=1)
+            under_way = self._cache / "runs" / f"{model}-teacher"
             outcome = train(
-                built.model, recipe, self.images, self.preprocess, seed=0, device=self.device,
-                amp=self.amp, compile=self.compiled,
+                built.model, recipe, self.images, self.preprocess, directory=under_way, seed=0,
+                device=self.device, amp=self.amp, compile=self.compiled, should_stop=orphaned,
             )  # fmt: skip
+            shutil.rmtree(under_way, ignore_errors=True)
             return outcome.model, {"top1": self.top1(outcome.model, self.test)}
 
         state, _ = self._kept(f"{model}-teacher", adapt)
@@ -187,6 +191,12 @@ class Workshop:
                 save_file(state, aside, metadata={"facts": json.dumps(facts)})
                 aside.replace(path)
         return load_file(path), _facts(path)
+
+
+def orphaned() -> bool:
+    """Tell whether this is a process whose parent has ended, so that nobody waits for it."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _facts(path: Path) -> dict[str, Any]:
