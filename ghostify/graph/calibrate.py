@@ -146,7 +146,7 @@ def _calibrate(
             f"the network does not take calibration images of {shape} "
             f"({type(error).__name__}); choose their size and channels to fit it"
         ) from error
-    images = laid_out(original, images)
+    images = laid_out(images, original, trained=converted)
     example = images[0][:2]
     size = min(len(images[0]), max(_STEP_IMAGES, _STEP_PIXELS // math.prod(example.shape[2:])))
     macs = counter.get_total_flops() / 2 / len(example) * size

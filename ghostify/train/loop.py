@@ -117,7 +117,7 @@ def train(
         KeyboardInterrupt: ``should_stop`` said so.
     """
     engine = choose_engine(device, amp=amp, channels_last=channels_last, compile=compile)
-    engine = laid_out_for(engine, channels_last, (model, teacher), preprocess)
+    engine = laid_out_for(engine, channels_last, model, teacher, preprocess)
     world = this_world()
     gpus = [engine.device] if engine.device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus), engine.tuned():
@@ -159,7 +159,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """Return what decides the weights of a run with these arguments, as plain values."""
     engine = choose_engine(device, amp=amp, channels_last=channels_last)
-    engine = laid_out_for(engine, channels_last, (model, teacher), preprocess)
+    engine = laid_out_for(engine, channels_last, model, teacher, preprocess)
     data = Supply(images, test, preprocess, recipe, 0, seed, this_world())
     return data.settings(engine, model, teacher)
 

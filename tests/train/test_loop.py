@@ -28,7 +28,11 @@ TEST = Synthetic(40, seed=1)
 def run(model: nn.Module, **settings: Any) -> Any:
     names = ("test", "teacher", "seed", "workers", "evaluate_every", "evaluate_first")
     others = {name: settings.pop(name) for name in names if name in settings}
-    others |= {name: settings.pop(name) for name in ("on_progress", "amp") if name in settings}
+    others |= {
+        name: settings.pop(name)
+        for name in ("on_progress", "amp", "channels_last")
+        if name in settings
+    }
     images = settings.pop("images", IMAGES)
     return train(model, recipe(**settings), images, PREPROCESS, device="cpu", **others)
 
@@ -106,6 +110,30 @@ class Viewing(Toy):
     def forward(self, x: Tensor) -> Tensor:
         maps = torch.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
         return self.linear(maps.view(len(maps), -1)[:, :16])
+
+
+class Skipping(Toy):
+    """Reads every other position of a few maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip = nn.Conv2d(3, 4, 1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.skip(x).mean()
+
+
+def test_a_network_that_would_crash_in_channels_last_is_trained_in_the_usual_layout() -> None:
+    chosen = settings_of(Skipping(), recipe(steps=1), IMAGES, PREPROCESS, device="cpu")
+    taught = settings_of(
+        Toy(), recipe(steps=1), IMAGES, PREPROCESS, device="cpu", teacher=Skipping()
+    )
+
+    assert not chosen["channels_last"]
+    assert taught["channels_last"]  # no gradients there
+    assert run(Skipping(), steps=2).steps == 2
+    with pytest.raises(TrainingError, match="leave --channels-last out"):
+        run(Skipping(), steps=2, channels_last=True)
 
 
 def test_maps_lie_in_channels_last_where_the_network_allows_for_it() -> None:
