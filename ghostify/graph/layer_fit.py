@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostify.errors import WeightsError
-from ghostify.graph.cheap_fit import ghost_sides, settle_sides
+from ghostify.graph.cheap_fit import DAMPING, ghost_sides, settle_sides
 from ghostify.graph.fit import (
     PairSums,
     Stream,
@@ -22,6 +22,7 @@ from ghostify.graph.fit import (
 from ghostify.graph.fit_options import FitOptions
 from ghostify.graph.normal import fit_primary, input_gram, is_linear_in_its_weight
 from ghostify.graph.pairing import Costs, Pairing, choose
+from ghostify.graph.scarce import DAMPINGS, is_scarce, parted
 from ghostify.graph.segments import Segment
 from ghostify.graph.streams import Calls, Streams
 from ghostify.nn.cheap import add_offsets
@@ -216,6 +217,9 @@ def solve(
 ) -> tuple[float, float, Tensor]:
     """Solve for branches and primary filters in turn.
 
+    Where there are few images for so many weights, a part of them is held back to judge by, and
+    the filters move no further than helps there.
+
     Args:
         gram: second moments of what the layer reads (:func:`ghostify.graph.normal.input_gram`),
             if they are known.
@@ -225,36 +229,69 @@ def solve(
     """
     made = torch.tensor(pairing.made, device=weights.device)
 
-    def relative() -> tuple[float, Tensor]:
-        mean, miss, energy = misses(ghost, pairing, stream)
+    def improve(some: Stream, damping: float) -> None:
+        for _ in range(options.rounds):
+            fit_primary(
+                ghost,
+                pairing,
+                some,
+                weights,
+                gram=gram,
+                iterations=options.iterations,
+                offset=offset,
+                damping=damping,
+            )
+            fit_branches(ghost, pairing, some, offset=offset)
+
+    def relative(some: Stream) -> tuple[float, Tensor]:
+        mean, miss, energy = misses(ghost, pairing, some)
         if not offset:
             miss = miss + mean.square()
         whole = float((energy * weights[made]).sum())
         return (float((miss * weights[made]).sum()) / whole if whole > 0 else 0.0), mean
 
     fit_branches(ghost, pairing, stream, offset=offset)
-    start, mean = relative()
+    start, mean = relative(stream)
     if not options.rounds or not is_linear_in_its_weight(ghost.primary):
         return start, start, mean
     before = {name: value.clone() for name, value in ghost.state_dict().items()}
     if gram is None:
         gram = input_gram(ghost, (source for source, _ in stream()))
-    for _ in range(options.rounds):
-        fit_primary(
-            ghost,
-            pairing,
-            stream,
-            weights,
-            gram=gram,
-            iterations=options.iterations,
-            offset=offset,
-        )
-        fit_branches(ghost, pairing, stream, offset=offset)
-    error, after = relative()
+    if is_scarce(stream, ghost.primary.weight[0].numel()):
+        _improve_with_care(ghost, stream, improve, lambda some: relative(some)[0])
+    else:
+        improve(stream, DAMPING)
+    error, after = relative(stream)
     if not error <= start:  # not a number included
         ghost.load_state_dict(before)
         return start, start, mean
     return start, error, after
+
+
+def _improve_with_care(
+    ghost: GhostModule,
+    stream: Stream,
+    improve: Callable[[Stream, float], None],
+    judge: Callable[[Stream], float],
+) -> None:
+    """Fit to most images, by the ridge that comes closest on the others, or not at all.
+
+    The others are the same at each layer and never fitted to. What they make of the layers before
+    is then what unseen images make of them.
+    """
+    used, held_back = parted(stream)
+    before = best = {name: value.clone() for name, value in ghost.state_dict().items()}
+    if not any(True for _ in used()) or not any(True for _ in held_back()):
+        return
+    least = judge(held_back)
+    for damping in DAMPINGS:
+        improve(used, damping)
+        error = judge(held_back)
+        if not error < least:  # not a number included
+            break
+        least, best = error, {name: value.clone() for name, value in ghost.state_dict().items()}
+        ghost.load_state_dict(before)
+    ghost.load_state_dict(best)
 
 
 def _correct_means(

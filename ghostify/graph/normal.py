@@ -28,6 +28,7 @@ def fit_primary(
     gram: Tensor | None,
     iterations: int = 6,
     offset: bool = True,
+    damping: float = DAMPING,
 ) -> None:
     """Improve the primary filters with the branches held fixed, by conjugate gradients.
 
@@ -40,11 +41,13 @@ def fit_primary(
         gram: ``(groups, K, K)`` central second moments of the input patches, for the
             preconditioner, or None for none.
         offset: whether something behind takes up the mean of the miss; else it counts too.
+        damping: the ridge, which holds the filters where they are, as a share of the mean
+            energy of the input.
     """
     made = torch.tensor(pairing.made, device=ghost.weight.device)
     system = _Normal(ghost, weights.to(ghost.weight)[made], stream, offset=offset)
     start = ghost.primary.weight.detach()
-    ridge, precondition = _preconditioner(system, gram)
+    ridge, precondition = _preconditioner(system, gram, damping)
 
     solution = torch.zeros_like(start, dtype=torch.float64)
     residual = system.gradient(start, made).double()  # of the data at the start
@@ -269,7 +272,7 @@ def _made(ghost: GhostModule, intrinsic: Tensor) -> Tensor:
 
 
 def _preconditioner(
-    system: _Normal, gram: Tensor | None
+    system: _Normal, gram: Tensor | None, damping: float
 ) -> tuple[float, Callable[[Tensor], Tensor]]:
     """Return the ridge, and what stands for the inverse of the normal matrix."""
     load = system.load.clamp_min(float(system.load.max()) * 1e-6 + 1e-30)
@@ -278,14 +281,14 @@ def _preconditioner(
     groups, size = gram.shape[:2]
     scale = float(gram.diagonal(dim1=1, dim2=2).clamp_min(0).mean()) + 1e-30
     eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
-    damping = DAMPING
-    factor, failed = torch.linalg.cholesky_ex(gram + damping * scale * eye)
-    while failed.any() and damping < 1:  # rounding can leave a dead input's moments negative
-        damping *= 10
-        factor, failed = torch.linalg.cholesky_ex(gram + damping * scale * eye)
+    light = damping
+    factor, failed = torch.linalg.cholesky_ex(gram + light * scale * eye)
+    while failed.any() and light < 1:  # rounding can leave a dead input's moments negative
+        light *= 10
+        factor, failed = torch.linalg.cholesky_ex(gram + light * scale * eye)
     if failed.any():
         return 0.0, lambda residual: residual / load.view(-1, 1, 1, 1)
-    ridge = DAMPING * scale * float(load.mean())
+    ridge = damping * scale * float(load.mean())
 
     def apply(residual: Tensor) -> Tensor:
         rows = (residual.flatten(1) / load[:, None]).view(groups, -1, size)

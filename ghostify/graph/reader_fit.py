@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ghostify.graph.fit import DAMPING
+from ghostify.graph.cheap_fit import DAMPING
+from ghostify.graph.fit import Stream
 from ghostify.graph.fit_options import FitOptions
 from ghostify.graph.layer_fit import LayerFit
+from ghostify.graph.scarce import DAMPINGS, is_scarce, parted
 from ghostify.graph.segments import Segment
 from ghostify.graph.slices import Kept
 from ghostify.graph.streams import Streams
@@ -68,8 +70,6 @@ def fit_reader(
     targets = streams.targets(segment, name, options.positions)
     inputs = streams.inputs(segment, name, len(targets))
     rows = list(kept.out) if kept.out is not None else list(range(original.out_channels))
-    sums = _Sums(size, len(rows), conv.weight)
-    enough = 16 * size + 4096
     calls = [
         (source, aim)
         for sources, aims in zip(inputs, targets, strict=True)
@@ -77,17 +77,12 @@ def fit_reader(
         for source, aim in zip(sources, aims, strict=True)
         if len(source) == len(aim)
     ]
-    for source, aim in calls:
-        read = patches_of(conv, source)
-        wanted = aim[:, rows].permute(0, 2, 3, 1).flatten(0, 2).double()
-        step = max(1, len(calls) * len(read) // enough)
-        sums.add(read[::step], wanted[::step])
+    before = conv.weight.detach().double().flatten(1)
+    weight, sums = _solved(conv, lambda: ((source, aim[:, rows]) for source, aim in calls), before)
     for held in (inputs, targets):
         streams.store.release(held)
     if not sums.count:
         return None
-    before = conv.weight.detach().double().flatten(1)
-    weight = sums.solve(before)
     start, error = sums.error(before), sums.error(weight)
     if not error < start:  # not a number included
         weight, error = before, start
@@ -95,6 +90,35 @@ def fit_reader(
         conv.weight.copy_(weight.view_as(conv.weight))
         _correct_means(streams, conv, norm, sums.miss(weight))
     return LayerFit(name, start, error, time.monotonic() - began)
+
+
+def _solved(conv: nn.Conv2d, stream: Stream, before: Tensor) -> tuple[Tensor, _Sums]:
+    """Return the weights that fit best, and the sums that they are from.
+
+    Where there are few images, a part of them judges by which ridge, or whether the weights stay.
+    """
+    if not is_scarce(stream, before.shape[1]):
+        sums = _summed(conv, stream)
+        return sums.solve(before, DAMPING), sums
+    used, held_back = parted(stream)
+    sums, judge = _summed(conv, used), _summed(conv, held_back)
+    if not sums.count or not judge.count:
+        return before, _summed(conv, stream)
+    tried = [before, *(sums.solve(before, damping) for damping in DAMPINGS)]
+    return min(tried, key=lambda weight: judge.error(weight)), sums
+
+
+def _summed(conv: nn.Conv2d, stream: Stream) -> _Sums:
+    """Return the moments of what a layer reads and is to give, of so many places as it takes."""
+    size = conv.weight[0].numel()
+    enough = 16 * size + 4096
+    sums = _Sums(size, len(conv.weight), conv.weight)
+    count = sum(1 for _ in stream())
+    for source, aim in stream():
+        read = patches_of(conv, source)
+        step = max(1, count * len(read) // enough)
+        sums.add(read[::step], aim.permute(0, 2, 3, 1).flatten(0, 2).double()[::step])
+    return sums
 
 
 def _correct_means(streams: Streams, conv: nn.Conv2d, norm: str | None, miss: Tensor) -> None:
@@ -127,10 +151,10 @@ class _Sums:
         self._cross += wanted.T @ read
         self._energy += wanted.square().sum(0)
 
-    def solve(self, start: Tensor) -> Tensor:
+    def solve(self, start: Tensor, damping: float) -> Tensor:
         """Return the weights ``(n, K)`` with the least squared miss, near ``start``."""
         gram, cross, _ = self._central()
-        damped = gram + DAMPING * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+        damped = gram + damping * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
         change: Tensor = torch.linalg.solve(damped, (cross - start @ gram).T)
         return start + change.T
 
