@@ -11,11 +11,11 @@ from ghostify.graph.fit import Stream
 
 __all__ = ["DAMPINGS", "is_scarce", "parted"]
 
-DAMPINGS = (1.0, 1e-1, 1e-2, 1e-3, DAMPING)
+DAMPINGS = (1.0, 1e-1, 1e-2, DAMPING)
 """Ridges, as shares of the input's mean energy: from strong, which leaves the filters where they
 are, to light."""
 
-_PLENTY = 8  # positions for each weight of a filter
+_PLENTY = 4  # positions for each weight of a filter
 _IMAGES = 32
 _PART = 4  # every fourth image is held back
 

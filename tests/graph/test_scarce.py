@@ -85,8 +85,8 @@ def test_what_is_scarce_goes_by_images_and_by_positions_for_each_weight() -> Non
         return [(torch.zeros(count, 1, side, side), torch.zeros(count, 1, side, side))]
 
     assert is_scarce(lambda: stream(31, 100), 1)
-    assert not is_scarce(lambda: stream(32, 10), 400)  # 3,200 positions
-    assert is_scarce(lambda: stream(32, 10), 401)
+    assert not is_scarce(lambda: stream(32, 10), 800)  # 3,200 positions
+    assert is_scarce(lambda: stream(32, 10), 801)
 
 
 @pytest.mark.parametrize("cut_at", [1, 3, 10])
