@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -229,7 +230,7 @@ def solve(
     """
     made = torch.tensor(pairing.made, device=weights.device)
 
-    def improve(some: Stream, damping: float) -> None:
+    def improve(some: Stream, damping: float, iterations: int) -> None:
         for _ in range(options.rounds):
             fit_primary(
                 ghost,
@@ -237,7 +238,7 @@ def solve(
                 some,
                 weights,
                 gram=gram,
-                iterations=options.iterations,
+                iterations=iterations,
                 offset=offset,
                 damping=damping,
             )
@@ -258,9 +259,15 @@ def solve(
     if gram is None:
         gram = input_gram(ghost, (source for source, _ in stream()))
     if is_scarce(stream, ghost.primary.weight[0].numel()):
-        _improve_with_care(ghost, stream, improve, lambda some: relative(some)[0])
+        fewer = math.ceil(options.iterations / 2)  # the ridges are several, and most of them strong
+        _improve_with_care(
+            ghost,
+            stream,
+            lambda some, damping: improve(some, damping, fewer),
+            lambda some: relative(some)[0],
+        )
     else:
-        improve(stream, DAMPING)
+        improve(stream, DAMPING, options.iterations)
     error, after = relative(stream)
     if not error <= start:  # not a number included
         ghost.load_state_dict(before)
