@@ -105,7 +105,7 @@ def _solved(conv: nn.Conv2d, stream: Stream, before: Tensor) -> tuple[Tensor, _S
     if not sums.count or not judge.count:
         return before, _summed(conv, stream)
     tried = [before, *(sums.solve(before, damping) for damping in DAMPINGS)]
-    return min(tried, key=lambda weight: judge.error(weight)), sums
+    return min(tried, key=judge.error), sums
 
 
 def _summed(conv: nn.Conv2d, stream: Stream) -> _Sums:
