@@ -18,7 +18,8 @@ from ghostify.graph.segments import Segment, Segments, State
 __all__ = ["Refined", "refine"]
 
 _BETAS = (0.9, 0.99)
-_ATTEMPTS = (1.0, 0.25)  # of the rate
+_ATTEMPTS = (1.0, 0.25, 0.0625)  # of the rate
+_LOOK = 4  # part of the steps of a longer row, after which a rate that is too high shows
 _FEW = 4  # inputs, up to twice as many of which all are trained on
 
 
@@ -56,7 +57,8 @@ def refine(
     variance. Adam, cosine schedule; batch norms are run in eval mode and keep their
     statistics. One step takes one of ``inputs``, or ``size`` of its images where they can be told
     apart; every tenth such piece is held back to judge by. Steps
-    that do not help there are taken back and tried once more at a quarter of the rate.
+    that do not help there are taken back and tried again at a quarter of the rate, twice at
+    most; where several segments are trained, that is seen after a quarter of the steps.
     Segments without layers of interest are left as they are. Block reconstruction in the
     manner of BRECQ (Li et al., 2021), for structure in place of rounding.
 
@@ -88,7 +90,9 @@ def refine(
     back, used = _held_back(len(inputs))
     before = [parameter.detach().clone() for parameter in parameters]
     first = judged()
-    for attempt, factor in enumerate(_ATTEMPTS):
+    look = steps // _LOOK if len(row) > 1 else 0
+    furthest = 0
+    for factor in _ATTEMPTS:
         optimiser = torch.optim.Adam(parameters, lr=rate * factor, betas=_BETAS, fused=True)
         order: list[int] = []
         for parameter in parameters:
@@ -111,8 +115,11 @@ def refine(
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
-                if on_step is not None and not attempt:
-                    on_step(step + 1)
+                if on_step is not None and step >= furthest:
+                    furthest = step + 1
+                    on_step(furthest)
+                if step + 1 == look and factor != _ATTEMPTS[-1] and not judged() <= first:
+                    break
         finally:
             for parameter in parameters:
                 parameter.requires_grad_(False)

@@ -125,8 +125,11 @@ def test_where_there_is_nothing_to_bring_closer_nothing_is_done() -> None:
     assert torch.equal(student.conv.weight, before)
 
 
-def test_steps_that_do_not_help_are_tried_again_at_a_quarter_of_the_rate() -> None:
-    """A step of Adam is as long as its rate: four times too long here, and not a quarter of it."""
+@pytest.mark.parametrize(("rate", "taken"), [(0.15, 0.15), (0.3, 0.3 / 4), (1.0, 1.0 / 16)])
+def test_steps_that_do_not_help_are_tried_again_at_a_quarter_of_the_rate(
+    rate: float, taken: float
+) -> None:
+    """A step of Adam is as long as its rate; one of 0.2 would end as far off as it began."""
     teacher = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(1, 1, 1)).eval()
     with torch.no_grad():
         for parameter in teacher.parameters():
@@ -142,11 +145,26 @@ def test_steps_that_do_not_help_are_tried_again_at_a_quarter_of_the_rate() -> No
 
     found = refine(
         segments, segments.row[:1], student, inputs, aims,
-        steps=1, rate=0.3, generator=torch.Generator(),
+        steps=1, rate=rate, generator=torch.Generator(),
     )  # fmt: skip
 
     assert found.kept
-    assert float(student[0].weight) == pytest.approx(0.9 + 0.3 / 4, rel=1e-4)
+    assert float(student[0].weight) == pytest.approx(0.9 + taken, rel=1e-4)
+
+
+@pytest.mark.parametrize(("rate", "passes"), [(1e6, 10 + 10 + 40), (1e-2, 40)])
+def test_a_rate_that_is_too_high_is_given_up_after_a_quarter_of_the_steps(
+    rate: float, passes: int
+) -> None:
+    teacher, student = pair()
+    trained, told = [], []
+    student[0].register_forward_hook(lambda *_: trained.append(torch.is_grad_enabled()))
+
+    found = run(teacher, student, rate=rate, steps=40, on_step=told.append)
+
+    assert sum(trained) == passes
+    assert found.kept is (passes == 40)
+    assert told == list(range(1, 41))  # a bar does not go back
 
 
 def test_inputs_that_judge_are_not_trained_on() -> None:
