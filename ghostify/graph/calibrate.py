@@ -29,7 +29,7 @@ from ghostify.nn.ghost import GhostModule
 
 __all__ = ["FitOptions", "FitReport", "LayerFit", "calibrate"]
 
-_STEP_PIXELS, _STEP_IMAGES = 1 << 14, 8  # of the images of one gradient step; the least of them
+_STEP_PIXELS, _STEP_IMAGES = 1 << 14, 8  # of one gradient step; the least, where a chunk has them
 _JOINT_MACS = 650e9  # of the original's forward passes in the joint steps: a minute on two cores
 _JOINT_STEPS = 50, 1000
 
