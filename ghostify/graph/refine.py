@@ -19,7 +19,7 @@ __all__ = ["Refined", "refine"]
 
 _BETAS = (0.9, 0.99)
 _ATTEMPTS = (1.0, 0.25, 0.0625)  # of the rate
-_LOOK = 4  # part of the steps of a longer row, after which a rate that is too high shows
+_LOOK = 4  # of a longer row: a rate that is too high shows after one in so many of the steps
 _FEW = 4  # inputs, up to twice as many of which all are trained on
 
 
