@@ -80,7 +80,7 @@ def export(
     inputs = _example(built, example, input_size, batch)
     network = copy_model(built.model, hooks=False).eval().cpu().requires_grad_(False)
     _check_runs(network, inputs, built)
-    notes: tuple[str, ...] = (built.note,) if built.note else ()
+    notes = built.notes(sized=example is not None or input_size is not None)
     candidates: list[tuple[nn.Module, str | None]] = [(network, None)]
     if optimize:
         step("optimising")

@@ -86,6 +86,7 @@ def look(
         raise SpecError(f"a seed is a whole number from 0 to 2^63 - 1 (got {seed!r})")
     built = built_of(model, seed, step)
     step("finding convolutions")
+    told = built.notes(sized=example is not None or input_size is not None)
     probe, found, counted = _probed(built, call_of(built, example, input_size))
     return Look(
         built=built,
@@ -94,7 +95,7 @@ def look(
         counted=counted,
         cost=Cost(count_params(built.model), counted.macs),
         input=_shapes(probe.call),
-        notes=_notes(built, found, counted),
+        notes=_notes(told, found, counted),
     )
 
 
@@ -233,8 +234,8 @@ def _costs(
     return mixed_cost(before, sites, resolved.layers, prunables_of(graph))
 
 
-def _notes(built: Built, found: Sites, counted: Counted) -> tuple[str, ...]:
-    notes = [built.note, found.note]
+def _notes(told: tuple[str, ...], found: Sites, counted: Counted) -> tuple[str, ...]:
+    notes = [*told, found.note]
     if counted.uncounted:
         operators = ", ".join(counted.uncounted)
         notes.append(f"not in the MACs, since torch's counter has no formula: {operators}")

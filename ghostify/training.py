@@ -194,7 +194,7 @@ def evaluate(
         channels_last=channels_last,
         on_batch=count,
     )
-    notes = [*batches.notes, *_told(source)]
+    notes = [*batches.notes, *source.built.notes()]
     unknown = source.path is None and isinstance(model, str | Path) and not pretrained
     if unknown and weights is None and source.built.origin.source != "factory":
         notes.append("the network has random weights; --weights or --pretrained give it others")
@@ -293,14 +293,10 @@ def _train(
         path=directory,
         notes=(
             *outcome.notes,
-            *_told(source),
+            *source.built.notes(),
             *(() if held_back else (_UNMEASURED,)),
         ),
     )
-
-
-def _told(source: Source) -> tuple[str, ...]:
-    return (source.built.note,) if source.built.note else ()
 
 
 def _ignore(_step: str) -> None:

@@ -155,3 +155,17 @@ def test_images_of_several_sizes_leave_it_too(tmp_path: Path) -> None:
     built = zoo.build(SILENT)
 
     assert sized_by(built, open_images(tmp_path)) is built
+
+
+def test_a_size_is_called_assumed_only_where_none_is_given(
+    ghostify: Ghostify, tmp_path: Path
+) -> None:
+    said = "assumed; --input-size or --crop says otherwise"
+
+    assert said in ghostify("inspect", SILENT).err
+    for verb in ("inspect", "convert"):
+        assert said not in ghostify(verb, SILENT, "--input-size", SIDE).err
+    assert said in ghostify("export", SILENT, "-o", tmp_path / "a.pt2").err
+    given = ghostify("export", SILENT, "--input-size", SIDE, "-o", tmp_path / "b.pt2")
+    assert given.code == 0, given.err
+    assert said not in given.err

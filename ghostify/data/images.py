@@ -31,7 +31,8 @@ def open_images(path: Path | str, *, split: str | None = None) -> Images:
 
     Known are the official CIFAR archives (unpacked), folders of images (a folder for each
     class; below ``train`` and ``val`` or ``test`` where there are parts), parquet and arrow
-    files, directories of them, and what the datasets library's ``save_to_disk`` wrote.
+    files, directories of them, and what the datasets library's ``save_to_disk`` wrote. A part
+    may also be named by the path, as ``DIR/train`` where ``DIR`` holds ``train.parquet``.
 
     Args:
         split: which part: its own name, or "train" or "test" for whatever serves as such (the
@@ -112,9 +113,28 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"{what} cannot be read: {error.strerror or error}; check the permissions")
 
 
+def _part_of_parent(path: Path) -> Parts | None:
+    """Return the part that a path names below a source which is no directory of parts.
+
+    Raises:
+        DataError: the source has other parts.
+    """
+    if not is_split(path.name) or not path.parent.is_dir():
+        return None
+    parts = next(filter(None, (find(path.parent) for find in SOURCES.values())), None)
+    if parts is None or "" in parts:
+        return None
+    if path.name not in parts:
+        raise DataError(f"no such data: {path}; {path.parent} has {', '.join(parts)}")
+    return {"": parts[path.name]}
+
+
 def _find(path: Path) -> Parts:
     try:
         if not path.exists():
+            parts = _part_of_parent(path)
+            if parts is not None:
+                return parts
             raise DataError(
                 f"no such data: {path}; give a directory or a file (a data set of the Hugging Face "
                 "hub is saved by datasets.load_dataset(...).save_to_disk(...))"

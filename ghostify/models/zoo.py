@@ -52,6 +52,10 @@ class Built:
     stages: tuple[Any, ...] = ()  # of one that has lost maps, as of a conversion
     assumed: bool = False  # whether ``input_size`` is a guess
 
+    def notes(self, *, sized: bool = False) -> tuple[str, ...]:
+        """Return what is to be told of it; ``sized`` where the caller gives the input's size."""
+        return () if not self.note or (sized and self.assumed) else (self.note,)
+
 
 def build(
     name: str,

@@ -49,6 +49,16 @@ def test_a_parquet_file_of_the_library(tmp_path: Path) -> None:
         assert np.array_equal(pixels_of(images.load(index)), np.asarray(made[index]["image"]))
 
 
+def test_a_part_named_by_the_path(tmp_path: Path) -> None:
+    for part, count in (("train", 3), ("test", 2)):
+        hub_set(count).to_parquet(tmp_path / f"{part}.parquet")
+
+    assert open_images(tmp_path / "train").labels.tolist() == [0, 1, 0]
+    assert open_images(tmp_path / "test", split="test").labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"no such data: .*/val; .* has test, train"):
+        open_images(tmp_path / "val")
+
+
 def test_large_files_go_through_the_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
