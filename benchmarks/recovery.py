@@ -49,6 +49,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--amp", default="bf16")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument(
+        "--teacher-memory",
+        type=Path,
+        help="keep here what the teacher tells of each batch, for all methods of a seed, "
+        "15 MB a step; without --compile, and best with --amp none",
+    )
     parser.add_argument("--minutes", type=float, help="start no run after so many minutes")
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
@@ -67,7 +73,12 @@ def main() -> None:
     ]
     tuning = Tuning(steps=options.tune_steps, borrow=options.rates_of)
     place = Place(
-        options.data, options.cache, options.device, options.amp, compiled=options.compile
+        options.data,
+        options.cache,
+        options.device,
+        options.amp,
+        compiled=options.compile,
+        memory=options.teacher_memory,
     )
     work(goals, tuning, place, options.records, workers=options.workers, minutes=options.minutes)
 

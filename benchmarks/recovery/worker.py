@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from ghostify.train.distil import stages
 from ghostify.train.loop import train
 from ghostify.train.recipe import load_recipe
+from recovery.memory import Remembering
 from recovery.study import Run
 from recovery.workshop import Workshop, orphaned
 
@@ -31,6 +34,7 @@ class Place:
     amp: str = "bf16"
     compiled: bool = False
     threads: int = 1
+    memory: Path | None = None  # where the teacher's outputs are kept, if they are
 
 
 def do(run: Run, place: Place) -> dict[str, Any]:
@@ -66,7 +70,7 @@ def _record(run: Run, place: Place) -> dict[str, Any]:
             recipe,
             shop.fitting if run.kind == "tune" else shop.images,
             shop.preprocess,
-            teacher=shop.teacher(run.model).model,
+            teacher=_teacher(shop, run, place),
             directory=_directory(run, place),
             seed=run.seed,
             device=place.device,
@@ -97,6 +101,14 @@ def _record(run: Run, place: Place) -> dict[str, Any]:
         "data": {"train": shop.images.digest[:16], "test": shop.test.digest[:16]},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
+
+
+def _teacher(shop: Workshop, run: Run, place: Place) -> nn.Module:
+    teacher = shop.teacher(run.model).model.eval()
+    if place.memory is None:
+        return teacher
+    image = torch.zeros(1, shop.preprocess.channels, *shop.preprocess.size)
+    return Remembering(teacher, stages(teacher, teacher, image), place.memory)
 
 
 def forget(run: Run, place: Place) -> None:
