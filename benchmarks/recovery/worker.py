@@ -79,14 +79,9 @@ def _record(run: Run, place: Place) -> dict[str, Any]:
             should_stop=orphaned,
         )
         network, seconds = outcome.model, outcome.seconds
-    judged = (
-        {"val_top1": shop.top1(network, shop.validation)}
-        if run.kind == "tune"
-        else {"top1": shop.top1(network, shop.test)}
-    )
     return {
         **asdict(run),
-        **judged,
+        **_judged(run, network, shop),
         "macs": facts["macs"],
         "params": facts["params"],
         "start_seconds": facts.get("start_seconds"),
@@ -101,6 +96,14 @@ def _record(run: Run, place: Place) -> dict[str, Any]:
         "data": {"train": shop.images.digest[:16], "test": shop.test.digest[:16]},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
+
+
+def _judged(run: Run, network: nn.Module, shop: Workshop) -> dict[str, Any]:
+    if run.kind == "tune":
+        return {"val_top1": shop.top1(network, shop.validation)}
+    # Also by halves: what is chosen by one half can be judged by the other.
+    halves = [shop.top1(network, half) for half in shop.test_halves]
+    return {"top1": round(sum(halves) / 2, 4), "top1_halves": halves}
 
 
 def _teacher(shop: Workshop, run: Run, place: Place) -> nn.Module:

@@ -57,6 +57,9 @@ class Workshop:
         self.images = open_images(data / "cifar10-jpeg", split="train")
         self.test = open_images(data / "cifar10-jpeg", split="test")
         count = len(self.images)
+        self.test_halves = tuple(
+            Subset(self.test, range(part, len(self.test), 2)) for part in (0, 1)
+        )
         self.fitting = Subset(self.images, range(count - VALIDATION))
         self.validation = Subset(self.images, range(count - VALIDATION, count))
         built = build("resnet20_cifar", seed=0)
