@@ -45,6 +45,11 @@ def main() -> None:
     parser.add_argument("--recipe", default="distil")
     parser.add_argument("--tune-steps", type=int, default=98)
     parser.add_argument("--rates-of", choices=MODELS, help="take the rates tuned on this network")
+    parser.add_argument(
+        "--rates",
+        help="run at each of these in place of tuning, such as 1e-3,2e-3,1e-3held (batch norms "
+        "held); give --records of their own, and --report rates for their table",
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--amp", default="bf16")
@@ -56,8 +61,13 @@ def main() -> None:
         "15 MB a step; without --compile, and best with --amp none",
     )
     parser.add_argument("--minutes", type=float, help="start no run after so many minutes")
-    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--report", nargs="?", const="steps", choices=("steps", "rates"))
     options = parser.parse_args()
+    if options.report == "rates":
+        from recovery.rates_report import report_rates
+
+        report_rates(options.records)
+        return
     if options.report:
         from recovery.report import report
 
@@ -65,11 +75,12 @@ def main() -> None:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     goals = [
-        Run("test", model, method, steps, seed, recipe=options.recipe)
+        Run("test", model, method, steps, seed, lr=lr, held=held, recipe=options.recipe)
         for model in _listed(options.models, MODELS)
         for seed in map(int, options.seeds.split(","))
         for steps in map(int, options.steps.split(","))
         for method in _listed(options.methods, METHODS)
+        for lr, held in _rates(options.rates)
     ]
     tuning = Tuning(steps=options.tune_steps, borrow=options.rates_of)
     place = Place(
@@ -138,6 +149,13 @@ def _next(
                 return run
             second = second or run
     return second
+
+
+def _rates(text: str | None) -> list[tuple[float | None, bool]]:
+    """Return rates and whether batch norms are held; None where the rate is to be tuned."""
+    if text is None:
+        return [(None, False)]
+    return [(float(one.removesuffix("held")), one.endswith("held")) for one in text.split(",")]
 
 
 def _listed(text: str, known: Any) -> list[str]:

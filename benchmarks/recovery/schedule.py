@@ -33,6 +33,8 @@ def needed(goal: Run, records: list[dict[str, Any]], tuning: Tuning) -> list[Run
     The grid is searched from two neighbours outwards, as long as the better end leads on:
     validation accuracy has one peak over the learning rate.
     """
+    if goal.lr is not None:  # it says itself at what rate
+        return [] if any(Run.of(record) == goal for record in records) else [goal]
     if any(_same_goal(record, goal) for record in records):
         return []
     if goal.steps == 0:
