@@ -18,12 +18,11 @@ _HEAD = """\
 # Recovery at several learning rates
 
 Accuracy in percent on the 10,000 JPEG test images of CIFAR-10 after {steps} steps of distillation,
-by learning rate; where there are several seeds, mean ± standard deviation (how many). Held: batch
-norms keep the fitted statistics in all steps.
+by learning rate; seeds 0, 1, ... one after the other. Held: batch norms keep the fitted statistics
+in all steps.
 
-The last column is the accuracy at the best of these rates, chosen without the images that judge
-it: by one half of the test images for the other half, and the other way round, with seed 0 only.
-Best of the column in bold.
+The last column is the accuracy of seed 0 at the best of these rates, chosen without the images that
+judge it: by one half of the test images for the other half, and the other way round. Best in bold.
 """
 
 
@@ -43,23 +42,18 @@ def report_rates(path: Path) -> None:
     path.with_name("README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def chosen(records: list[Record]) -> list[float]:
-    """Return one method's accuracy for each seed, at rates that the other half has chosen.
+def chosen(records: list[Record]) -> float | None:
+    """Return one method's accuracy at rates that the other half of the test images has chosen.
 
     Args:
-        records: of one method and length; those without halves have no part in it.
+        records: of one method, length and seed; those without halves have no part in it.
     """
-    halved = [record for record in records if "top1_halves" in record]
-    tuning = [record for record in halved if record["seed"] == 0]
-    if not tuning:
-        return []
-    found: dict[int, list[float]] = {}
-    for judge in (0, 1):
-        best = max(tuning, key=lambda record: record["top1_halves"][1 - judge])
-        for record in halved:
-            if _rate_of(record) == _rate_of(best):
-                found.setdefault(record["seed"], []).append(record["top1_halves"][judge])
-    return [statistics.fmean(pair) for pair in found.values() if len(pair) == 2]
+    halved = [record["top1_halves"] for record in records if "top1_halves" in record]
+    if not halved:
+        return None
+    return statistics.fmean(
+        max(halved, key=lambda halves: halves[1 - judge])[judge] for judge in (0, 1)
+    )
 
 
 def _table(model: str, records: list[Record]) -> list[str]:
@@ -76,24 +70,22 @@ def _table(model: str, records: list[Record]) -> list[str]:
         made = [record for record in records if record["method"] == method]
         if made:
             rows[method] = made
-    fair = {method: chosen(made) for method, made in rows.items()}
-    top = max((statistics.fmean(values) for values in fair.values() if values), default=0.0)
+    fair = {method: chosen([r for r in made if r["seed"] == 0]) for method, made in rows.items()}
+    top = max((value for value in fair.values() if value is not None), default=None)
     for method, made in rows.items():
-        cells = [_cell([r["top1"] for r in made if _rate_of(r) == rate]) for rate in rates]
-        last = _cell(fair[method])
-        if fair[method] and statistics.fmean(fair[method]) == top:
-            last = f"**{last}**"
-        lines.append(f"| {METHODS[method]} | " + " | ".join([*cells, last]) + " |")
+        cells = [_cell([r for r in made if _rate_of(r) == rate]) for rate in rates]
+        value = fair[method]
+        last = "-" if value is None else f"{value:.2f}"
+        lines.append(
+            f"| {METHODS[method]} | {' | '.join(cells)} | "
+            + (f"**{last}** |" if value == top else f"{last} |")
+        )
     return [*lines, ""]
 
 
-def _cell(found: list[float]) -> str:
-    if not found:
-        return "-"
-    text = f"{statistics.fmean(found):.2f}"
-    if len(found) > 1:
-        text += f" ± {statistics.stdev(found):.2f} ({len(found)})"
-    return text
+def _cell(records: list[Record]) -> str:
+    ordered = sorted(records, key=lambda record: int(record["seed"]))
+    return ", ".join(f"{record['top1']:.2f}" for record in ordered) or "-"
 
 
 def _rate_of(record: Record) -> Rate:
