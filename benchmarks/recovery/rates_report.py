@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from recovery.records import read
-from recovery.study import METHODS, MODELS
+from recovery.study import METHODS, MODELS, NAMES
 
 Record = dict[str, Any]
 Rate = tuple[bool, float]
 
-_NAMES = {"resnet20": "ResNet-20", "resnet56": "ResNet-56"}
 _HEAD = """\
 # Recovery at several learning rates
 
@@ -60,7 +59,7 @@ def _table(model: str, records: list[Record]) -> list[str]:
     rates = sorted({_rate_of(record) for record in records})
     names = [f"{lr:g} held" if held else f"{lr:g}" for held, lr in rates]
     lines = [
-        f"## {_NAMES[model]} (adapted original: {records[0]['teacher_top1']:.1f})",
+        f"## {NAMES[model]} (adapted original: {records[0]['teacher_top1']:.1f})",
         "",
         "| method | " + " | ".join(names) + " | chosen |",
         "|---|" + "---|" * (len(rates) + 1),

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from recovery.study import METHODS, MODELS
+from recovery.study import METHODS, MODELS, NAMES
 
-_NAMES = {"resnet20": "ResNet-20", "resnet56": "ResNet-56"}
 _COLOURS = {"ghost": "tab:blue", "l1": "tab:orange", "group": "tab:green", "mixed": "tab:red"}
 _STYLES = {
     "": ":", "random": ":", "bn": "--", "fit": "--", "quarters": "--", "rec": "-", "plan": "-",
@@ -65,7 +64,7 @@ def _table(model: str, tests: list[Record]) -> list[str]:
     }
     teacher = tests[0]["teacher_top1"]
     lines = [
-        f"## {_NAMES[model]} (adapted original: {teacher:.1f})",
+        f"## {NAMES[model]} (adapted original: {teacher:.1f})",
         "",
         "| method | MMACs | parameters | "
         + " | ".join(f"{steps:,} steps" for steps in columns)
@@ -147,7 +146,7 @@ def _method(records: list[Record]) -> list[str]:
             for key in _rates(tunes)
         ]
         lines.append(
-            f"| {_NAMES[model]} | {METHODS[method]} | {steps} | " + " | ".join(cells) + " |"
+            f"| {NAMES[model]} | {METHODS[method]} | {steps} | " + " | ".join(cells) + " |"
         )
     return [*lines, ""]
 
@@ -195,7 +194,7 @@ def _figure(records: list[Record], folder: Path) -> None:
         axis.set_xlabel("steps of distillation")
         axis.set_ylabel("accuracy, %")
         axis.set_ylim(max(50, min(r["top1"] for r in mine) - 0.5), mine[0]["teacher_top1"] + 0.5)
-        axis.set_title(f"{_NAMES[model]}, equal multiply-adds (grey: original)")
+        axis.set_title(f"{NAMES[model]}, equal multiply-adds (grey: original)")
     shown: dict[str, Any] = {}
     for axis in axes[0]:
         handles, labels = axis.get_legend_handles_labels()

@@ -14,6 +14,7 @@ CHECKPOINTS = {
     "resnet56": "checkpoints/resnet56-4bfd9763.th",
 }
 MODELS = tuple(CHECKPOINTS)
+NAMES = {"resnet20": "ResNet-20", "resnet56": "ResNet-56"}
 
 METHODS = {
     "ghost-random": "Ghost, random start",
