@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ghostify.train.checkpoint import digest
 from ghostify.train.distil import Taps
 
 _LOGITS = "."  # no layer is called so
@@ -38,12 +39,12 @@ class Remembering(nn.Module):
         for name in names:
             self.add_module(name, nn.Identity())
         self._names = tuple(names)
-        self._directory = directory / _digest(*network.state_dict().values())
+        self._directory = directory / digest(network)
         self._directory.mkdir(parents=True, exist_ok=True)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits ``(N, classes)`` of images ``(N, C, H, W)``."""
-        path = self._directory / f"{_digest(images)}.safetensors"
+        path = self._directory / f"{_name(images)}.safetensors"
         told = load_file(path) if path.exists() else self._kept(images, path)
         for name in self._names:
             maps = told[name].permute(0, 3, 1, 2).to(images.device)  # (N, H, W, C) in the file
@@ -71,8 +72,6 @@ def _channels_last(images: Tensor) -> bool:
     return images.is_contiguous(memory_format=torch.channels_last)
 
 
-def _digest(*tensors: Tensor) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _name(images: Tensor) -> str:
+    pixels = images.cpu().contiguous().numpy()
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
