@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from recovery.choice import by_the_other_half
 from recovery.records import read
 from recovery.study import METHODS, MODELS, NAMES
 
@@ -41,20 +41,6 @@ def report_rates(path: Path) -> None:
     path.with_name("README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def chosen(records: list[Record]) -> float | None:
-    """Return one method's accuracy at rates that the other half of the test images has chosen.
-
-    Args:
-        records: of one method, length and seed; those without halves have no part in it.
-    """
-    halved = [record["top1_halves"] for record in records if "top1_halves" in record]
-    if not halved:
-        return None
-    return statistics.fmean(
-        max(halved, key=lambda halves: halves[1 - judge])[judge] for judge in (0, 1)
-    )
-
-
 def _table(model: str, records: list[Record]) -> list[str]:
     rates = sorted({_rate_of(record) for record in records})
     names = [f"{lr:g} held" if held else f"{lr:g}" for held, lr in rates]
@@ -69,7 +55,10 @@ def _table(model: str, records: list[Record]) -> list[str]:
         made = [record for record in records if record["method"] == method]
         if made:
             rows[method] = made
-    fair = {method: chosen([r for r in made if r["seed"] == 0]) for method, made in rows.items()}
+    fair = {
+        method: by_the_other_half([r for r in made if r["seed"] == 0])
+        for method, made in rows.items()
+    }
     top = max((value for value in fair.values() if value is not None), default=None)
     for method, made in rows.items():
         cells = [_cell([r for r in made if _rate_of(r) == rate]) for rate in rates]
