@@ -304,7 +304,7 @@ def search(
     step("writing the results")
     last = outcome(records, finished=through)
     told = found.problem.notes if isinstance(found.problem, Problem) else ()
-    remarks = (*subject.notes, *told, *(clocks.notes if clocks else ()))
+    remarks = (*subject.notes, *told, *settled.notes, *(clocks.notes if clocks else ()))
     last = dataclasses.replace(last, notes=remarks)
     write_outcome(last, path)
     draw_all(last, ledger.importances(rungs[0].kind), path / "pictures")

@@ -16,9 +16,8 @@ Rate = tuple[bool, float]
 _HEAD = """\
 # Recovery at several learning rates
 
-Accuracy in percent on the 10,000 JPEG test images of CIFAR-10 after {steps} steps of distillation,
-by learning rate; seeds 0, 1, ... one after the other. Held: batch norms keep the fitted statistics
-in all steps.
+Accuracy in percent on the 10,000 JPEG test images of CIFAR-10 after distillation, by learning rate;
+seeds 0, 1, ... one after the other. Held: batch norms keep the fitted statistics in all steps.
 
 The last column is the accuracy of seed 0 at the best of these rates, chosen without the images that
 judge it: by one half of the test images for the other half, and the other way round. Best in bold.
@@ -29,23 +28,24 @@ def report_rates(path: Path) -> None:
     """Write README.md beside the records of runs at given rates."""
     records = [record for record in read(path) if record["kind"] == "test"]
     notes = path.parent / "notes.md"
-    steps = " or ".join(f"{number:,}" for number in sorted({r["steps"] for r in records}))
-    lines = [_HEAD.format(steps=steps)]
-    for model in MODELS:
-        mine = [record for record in records if record["model"] == model]
-        if mine:
-            lines += _table(model, mine)
+    lines = [_HEAD]
+    for model, steps in sorted(
+        {(record["model"], record["steps"]) for record in records},
+        key=lambda key: (MODELS.index(key[0]), key[1]),
+    ):
+        mine = [r for r in records if (r["model"], r["steps"]) == (model, steps)]
+        lines += _table(f"{NAMES[model]}, {steps:,} steps", mine)
     if notes.exists():
         lines += [notes.read_text(encoding="utf-8").strip(), ""]
     lines += [_made(records), ""]
     path.with_name("README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def _table(model: str, records: list[Record]) -> list[str]:
+def _table(title: str, records: list[Record]) -> list[str]:
     rates = sorted({_rate_of(record) for record in records})
     names = [f"{lr:g} held" if held else f"{lr:g}" for held, lr in rates]
     lines = [
-        f"## {NAMES[model]} (adapted original: {records[0]['teacher_top1']:.1f})",
+        f"## {title} (adapted original: {records[0]['teacher_top1']:.1f})",
         "",
         "| method | " + " | ".join(names) + " | chosen |",
         "|---|" + "---|" * (len(rates) + 1),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ghostify.cost.budget import Budget
+from ghostify.errors import GhostifyError
 from ghostify.plan import Plan
 from ghostify.searches.agenda import Start
 from ghostify.searches.choices import SearchSpace
@@ -52,6 +53,7 @@ class Settled:
     search: Search
     clocks: Clocks | None = None  # where a latency is limited
     scorer: ScorerOf | None = None
+    notes: tuple[str, ...] = ()
 
 
 def settle(
@@ -116,8 +118,10 @@ def settle(
         search = dataclasses.replace(search, problem=problem, limits=limits)
         ledger.note("latencies", notes["latencies"])
         ledger.note("corrected", True)
+    remarks: tuple[str, ...] = ()
     if "start" in notes:
         start = tuple(Start(str(one[0]), tuple(one[1])) for one in notes["start"])
+        remarks = _too_late(search, start, wish.warm)
     else:
         step("solving for the exact start")
         start = _starts(search, losses, wish.warm)
@@ -126,7 +130,24 @@ def settle(
     if wish.sampler == "brute":
         first = dataclasses.replace(wish.rungs[0], count=min(wish.rungs[0].count, len(start)))
         search = dataclasses.replace(search, rungs=(first, *wish.rungs[1:]))
-    return Settled(dataclasses.replace(search, start=start), clocks, scorer)
+    return Settled(dataclasses.replace(search, start=start), clocks, scorer, remarks)
+
+
+def _too_late(
+    search: Search, start: tuple[Start, ...], warm: Iterable[str | Path]
+) -> tuple[str, ...]:
+    """Return a remark on plans that a search which has begun already does not know."""
+    known = {one.assignment for one in start}
+    try:
+        late = sum(one.assignment not in known for one in warm_start(search, warm))
+    except GhostifyError:  # gone by now, and no longer needed
+        late = 0
+    if not late:
+        return ()
+    return (
+        f"--warm-start: {late} plan(s) came after the search had begun and were not tried; begin "
+        "another search with them and, to keep what this one found, with its directory",
+    )
 
 
 def _starts(

@@ -15,7 +15,7 @@ import yaml
 import ghostify
 from ghostify import searched
 from ghostify.errors import BudgetError, GhostifyError, OutputError, SearchError
-from ghostify.searches.outcome import Outcome
+from ghostify.searches.outcome import Outcome, plan_text
 from ghostify.searching import Found, search
 from tests.train.toys import SIDE
 
@@ -180,6 +180,16 @@ def test_a_finished_search_can_be_begun_from(
     assert first.origin == "warm"
     assert first.assignment == found.best.assignment
     assert first.values == found.best.values
+
+    tried = {one.assignment for one in done.outcome.records}
+    other = next(one for one in found.outcome.records if one.assignment not in tried)
+    plan = tmp_path / "late.yaml"
+    plan.write_text(plan_text(found.outcome, other), encoding="utf-8")
+    same = begin(files, tmp_path / "run", trials=6, exact=False, warm=[found.path])
+    late = begin(files, tmp_path / "run", trials=7, exact=False, warm=[plan])
+
+    assert not any("--warm-start" in note for note in same.notes)
+    assert any("not tried; begin another search" in note for note in late.notes)
 
 
 def test_objectives_can_be_weighed(files: tuple[Path, Path], tmp_path: Path) -> None:
