@@ -39,16 +39,14 @@ from ghostify.train.distributed import joined
 from ghostify.train.evaluate import Evaluation
 from ghostify.train.evaluate import evaluate as measure
 from ghostify.train.loop import Outcome
-from ghostify.train.recipe import Recipe, load_recipe
+from ghostify.train.recipe import Recipe, distillation, load_recipe
 
 __all__ = ["Trained", "evaluate", "finetune", "train"]
 
 Step = Callable[[str], None]
 
-WITH_TEACHER, WITHOUT_TEACHER, FROM_SCRATCH = "distil", "finetune", "cifar-resnet"
-FITTED = "distil-fitted"
-"""The recipes that are taken where none is named."""
-
+WITHOUT_TEACHER, FROM_SCRATCH = "finetune", "cifar-resnet"
+"""The recipes that are taken where none is named and there is nothing to distil."""
 
 _UNMEASURED = "the data have no test part, so accuracy was not measured; --test gives one"
 
@@ -82,26 +80,16 @@ def finetune(
             if the recipe's alpha is 1.
         teacher: the network to learn from: "original" for what the artefact was converted
             from, any other name or artefact, a network, or None for labels alone.
-        recipe: a recipe, its name, or a YAML file. Without: "distil-fitted" for a network that
-            was fitted, "distil" for others with a teacher, else "finetune".
+        recipe: a recipe, its name, or a YAML file. Without: "distil-fitted" for less than 200
+            steps of a network that was fitted, else "distil", or without a teacher "finetune".
         settings: as for :func:`train`.
 
     Raises:
         GhostifyError: whatever does not fit, in one sentence.
     """
-    if recipe is not None:
-        return _train("finetune", model, data, teacher=teacher, recipe=recipe, **settings)
-    if teacher is None:
-        return _train("finetune", model, data, teacher=None, recipe=WITHOUT_TEACHER, **settings)
-    return _train(
-        "finetune",
-        model,
-        data,
-        teacher=teacher,
-        recipe=WITH_TEACHER,
-        if_fitted=FITTED,
-        **settings,
-    )
+    if recipe is None and teacher is None:
+        recipe = WITHOUT_TEACHER
+    return _train("finetune", model, data, teacher=teacher, recipe=recipe, **settings)
 
 
 def train(
@@ -208,7 +196,7 @@ def _train(
     model: Model,
     data: str | Path | Images,
     *,
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | None,
     teacher: Teacher,
     teacher_weights: str | Path | None = None,
     output: str | Path | None = None,
@@ -227,26 +215,25 @@ def _train(
     amp: str | None = "auto",
     channels_last: bool | None = None,
     on_step: Step | None = None,
-    if_fitted: str | None = None,
     **habits: Any,
 ) -> Trained:
     step = on_step or _ignore
     changes = {"epochs": epochs, "steps": steps, "batch_size": batch_size, **(overrides or {})}
     changes["augment"] = (images or {}).get("augment", changes.get("augment"))
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    chosen = chosen.changed(**changes)
+    chosen = _recipe(recipe, changes)
     directory = None if output is None else Path(output)
     with joined(device) as world:
         if directory is not None and world.leads:
             _prepare(directory, model, force=force)
         world.wait()
         source = open_source(model, step, weights, pretrained, model_args, seed)
-        if if_fitted is not None and source.fitted:
-            chosen = load_recipe(if_fitted).changed(**changes)
         shown = open_teacher(teacher, teacher_weights, source, step)
         step("reading images")
         pictures = data if isinstance(data, Images) else open_images(data, split="train")
         held_back = held_back_images(test, data)
+        if recipe is None:
+            steps = chosen.total_steps(len(pictures) // chosen.batch_size)
+            chosen = _recipe(distillation(fitted=source.fitted, steps=steps), changes)
         source = settled(source, pictures, images)
         preprocess = preprocess_for(source, images)
         if chosen.augment is not None:
@@ -297,6 +284,13 @@ def _train(
             *(() if held_back else (_UNMEASURED,)),
         ),
     )
+
+
+def _recipe(recipe: Recipe | str | Path | None, changes: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with some settings changed; None stands for the usual distillation."""
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe("distil" if recipe is None else recipe)
+    return recipe.changed(**changes)
 
 
 def _ignore(_step: str) -> None:

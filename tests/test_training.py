@@ -160,8 +160,13 @@ def test_a_fitted_network_gets_the_recipe_for_it(
     )
 
     recipes = []
-    for name, one in (("fitted", fitted), ("random", conversion)):
-        ghostify.finetune(one, IMAGES, steps=1, output=tmp_path / name, **FAST)
+    for name, one, length in (
+        ("fitted", fitted, {"steps": 1}),
+        ("fitted for long", fitted, {"steps": 200}),
+        ("fitted for epochs", fitted, {"epochs": 50}),  # of four batches
+        ("random", conversion, {"steps": 1}),
+    ):
+        ghostify.finetune(one, IMAGES, **length, output=tmp_path / name, **FAST)
         recipes.append(parse_manifest(tmp_path / name / MANIFEST).history[-1]["recipe"]["name"])
 
-    assert recipes == ["distil-fitted", "distil"]
+    assert recipes == ["distil-fitted", "distil", "distil", "distil"]

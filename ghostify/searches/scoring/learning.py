@@ -24,15 +24,12 @@ from ghostify.searches.scoring.pictures import Supply
 from ghostify.searches.scoring.pruned import Readings
 from ghostify.searches.scoring.score import Options, Point, Score
 from ghostify.train.loop import train
-from ghostify.train.recipe import Recipe, load_recipe
+from ghostify.train.recipe import Recipe, distillation, load_recipe
 
 __all__ = ["Apprentice", "Report"]
 
 Report = Callable[[int, float], bool]
 """Called with a step and the score there (higher is better); True ends the training."""
-
-FITTED, UNFITTED = "distil-fitted", "distil"
-"""The recipes of a short distillation, for networks that were fitted and those that were not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +128,7 @@ class Apprentice:
             return dataclasses.replace(
                 self._judge.score(start.model), seconds=time.monotonic() - began
             )
-        recipe = load_recipe(FITTED if fitted else UNFITTED).changed(steps=steps)
+        recipe = load_recipe(distillation(fitted=fitted, steps=steps), steps=steps)
         supply = self._images()
         if (supply.images.labels == NO_LABEL).any():
             recipe = recipe.changed(alpha=1.0)
