@@ -12,9 +12,9 @@ from recovery.records import read
 from recovery.study import FITTED, METHODS, MODELS, NAMES
 
 _COLOURS = {"ghost": "tab:blue", "l1": "tab:orange", "group": "tab:green", "mixed": "tab:red"}
-_STYLES = {
+_STYLES: dict[str, Any] = {
     "": ":", "random": ":", "bn": "--", "fit": "--", "quarters": "--", "rec": "-", "plan": "-",
-    "search": "-.",
+    "search": "-.", "tpe": (0, (1, 3)),
 }  # fmt: skip
 
 Record = dict[str, Any]

@@ -20,6 +20,7 @@ METHODS = {
     "ghost-random": "Ghost, random start",
     "ghost-fit": "Ghost, fitted, s=2",
     "ghost-plan": "Ghost, fitted, per-layer plan",
+    "ghost-tpe": "Ghost, fitted, plan searched by TPE",
     "ghost-search": "Ghost, fitted, searched plan",
     "mixed-quarters": "Ghost and pruning, fitted, searched plan in quarters",
     "mixed-search": "Ghost and pruning, fitted, searched plan in eighths",
@@ -37,6 +38,7 @@ RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 
 PLANS = {
     "ghost-plan": "plan",
+    "ghost-tpe": "tpe",
     "ghost-search": "ghosts",
     "mixed-quarters": "quarters",
     "mixed-search": "mixed",
