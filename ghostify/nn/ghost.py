@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ghostify.errors import SpecError
 from ghostify.nn.cheap import build_branch, draw_weights
 from ghostify.nn.join import HOOKS, join_lean, joins_lean
+from ghostify.nn.order import in_order
 from ghostify.spec import GhostSpec
 
 __all__ = ["HOOKS", "GhostModule", "kept_maps", "slim"]
@@ -164,7 +165,7 @@ class GhostModule(nn.Module):
             whole = channels == self.intrinsic_channels
             maps.append(branch(intrinsic if whole else intrinsic.narrow(-3, 0, channels)))
         made = torch.cat(maps, dim=-3)
-        return made if self.order is None else made.index_select(-3, self.order)
+        return made if self.order is None else in_order(made, self.order)
 
     def reorder(self, order: Tensor | None) -> None:
         """Let map k of the output be map ``order[k]`` of those that the module makes.

@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from ghostify.nn.cheap import ChannelScale, FixedFilters, filters_of
+from ghostify.nn.order import in_order
 
 __all__ = ["HOOKS", "join_lean", "joins_lean"]
 
@@ -108,7 +109,7 @@ class _Join(torch.autograd.Function):
             maps.append(_ghosts(intrinsic, cast(Tensor, kernel), offset))
         joined = torch.cat(maps, dim=1)
         if order is not None:
-            joined = joined.index_select(1, order)
+            joined = in_order(joined, order)
         ctx.owner, ctx.primary = owner, primary
         ctx.maps, ctx.dtype = intrinsic.shape[1], intrinsic.dtype
         ctx.joined = joined.detach()  # with the same version: changes in place can be seen
@@ -122,7 +123,7 @@ class _Join(torch.autograd.Function):
         order, source, weight, bias, *filters = ctx.saved_tensors
         places = None if order is None else torch.argsort(order)
         if places is not None:
-            grad = grad.index_select(1, places)
+            grad = in_order(grad, places)
         intrinsic = _intrinsic(ctx, places, source, weight, bias)
         total = grad.narrow(1, 0, ctx.maps)
         needs = ctx.needs_input_grad[7:]
@@ -187,5 +188,5 @@ def _intrinsic(
         again: Tensor = ctx.primary._conv_forward(source.to(ctx.dtype), weight.to(ctx.dtype), bias)
         return again
     if places is not None:
-        return cast(Tensor, ctx.joined.index_select(1, places[: ctx.maps]))
+        return in_order(ctx.joined, places[: ctx.maps])
     return cast(Tensor, ctx.joined.narrow(1, 0, ctx.maps))
