@@ -140,7 +140,7 @@ def search(
             it has arguments of the function that builds the network, each trial trains a
             network from scratch, as ``climb="train=12x391@cifar-resnet"`` says.
         trials, climb: how many plans are tried how thoroughly, such as
-            ``"free=200,distil=8x391,train=2@distil-fitted"``.
+            ``"free=200,distil=8x391,train=2@distil-long"``.
         sampler: by name, as in :data:`ghostify.searches.study.samplers.SAMPLERS`; without,
             "guided" where plans are weighed by one objective, else "tpe".
         pruner: that ends poor trainings: "median", "halving" or "none".

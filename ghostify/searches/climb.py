@@ -16,7 +16,6 @@ KINDS = ("free", "distil", "train")
 STEPS = 391
 """Of distillation, where none are given: an epoch of 50,000 images."""
 
-RECIPE = "distil-fitted"
 SCRATCH = "cifar-resnet"
 """The recipe of networks that have no weights yet."""
 
@@ -32,7 +31,7 @@ class Rung:
     kind: str
     count: int
     steps: int | None = None  # of training; None: as many as the recipe says
-    recipe: str = ""  # of a whole training
+    recipe: str = ""  # of a whole training; none: the one that its length asks for
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -59,7 +58,7 @@ class Rung:
 
 
 def parse_climb(text: str | None, *, trials: int | None = None) -> tuple[Rung, ...]:
-    """Read ``free=200,distil=8x391,train=2@distil-fitted``.
+    """Read ``free=200,distil=8x391,train=2@distil-long``.
 
     Args:
         text: the rungs, or None for the first alone.
@@ -75,7 +74,7 @@ def parse_climb(text: str | None, *, trials: int | None = None) -> tuple[Rung, .
         match = _PART.fullmatch(part)
         if match is None:
             raise SearchError(
-                "a climb is written free=200,distil=8x391,train=2@distil-fitted "
+                "a climb is written free=200,distil=8x391,train=2@distil-long "
                 f"(got {part!r} in {text!r})"
             )
         kind, steps, recipe = match["kind"], match["steps"], match["recipe"]
@@ -84,13 +83,13 @@ def parse_climb(text: str | None, *, trials: int | None = None) -> tuple[Rung, .
         if (steps and kind == "free") or (recipe and kind != "train"):
             raise SearchError(
                 f"{part}: steps belong to distil (distil=8x391) and train, a recipe to train "
-                "(train=2@distil-fitted)"
+                "(train=2@distil-long)"
             )
         rungs[kind] = Rung(
             kind,
             int(match["count"]),
             int(steps) if steps else (STEPS if kind == "distil" else None),
-            (recipe or RECIPE) if kind == "train" else "",
+            recipe or "",
         )
     if trials is not None and "free" in rungs and rungs["free"].count != trials:
         raise SearchError(

@@ -175,8 +175,7 @@ class ScorerOf:
 
     def score(self, plan: Any, rung: Rung, *, seed: int, report: Report) -> Score:
         """Score a plan as its rung says."""
-        if rung.kind == "distil":
-            assert rung.steps is not None
+        if rung.kind == "distil" or (rung.kind == "train" and not rung.recipe):
             return self.scorer.distilled(plan, steps=rung.steps, seed=seed, report=report)
         if rung.kind == "train":
             recipe = load_recipe(rung.recipe, steps=rung.steps)

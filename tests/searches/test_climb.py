@@ -31,7 +31,7 @@ def test_what_is_not_said_has_a_default() -> None:
     assert parse_climb("distil=3,train=1", trials=7) == (
         Rung("free", 7),
         Rung("distil", 3, steps=391),
-        Rung("train", 1, recipe="distil-fitted"),
+        Rung("train", 1),
     )
 
 

@@ -17,9 +17,11 @@ from ghostify.data.base import NO_LABEL
 from ghostify.errors import InputError, PlanError, SearchError, TrainingError, WeightsError
 from ghostify.graph.fit_options import FitOptions
 from ghostify.plan import Plan
+from ghostify.searches.climb import Rung
 from ghostify.searches.scoring.pictures import Supply
 from ghostify.searches.scoring.score import Options, Score
 from ghostify.searches.scoring.scorer import Scorer
+from ghostify.searches.subject import ScorerOf
 from ghostify.spec import GhostSpec, PruneSpec
 from tests.searches.scoring_net import Small, pictures, small
 from tests.train.toys import PREPROCESS, Synthetic, recipe
@@ -259,6 +261,7 @@ def test_a_distillation_helps_and_repeats(scorer: Make) -> None:
     assert (again.divergence, again.curve) == (first.divergence, first.curve)
     assert made.distilled(PLAN, steps=40, seed=2).curve != first.curve
     assert not first.stopped
+    assert made.distilled(PLAN, steps=None).steps == 1, "112 images, one batch at most"
 
 
 def test_a_report_may_end_it(scorer: Make) -> None:
@@ -282,6 +285,14 @@ def test_a_recipe_trains_a_plan(scorer: Make) -> None:
 
     assert found.steps == 6
     assert found.curve[0][1] != found.curve[-1][1]
+
+
+def test_a_rung_without_a_recipe_is_an_epoch_of_distillation(scorer: Make) -> None:
+    made = scorer()
+
+    found = ScorerOf(made).score(PLAN, Rung("train", 1), seed=1, report=lambda *_: False)
+
+    assert found.curve == made.distilled(PLAN, steps=1, seed=1).curve
 
 
 def test_the_whole_fit_is_that_of_calibrate(scorer: Make) -> None:

@@ -113,13 +113,22 @@ class Apprentice:
         return Start(model.eval().requires_grad_(True), teacher.eval().requires_grad_(False))
 
     def distilled(
-        self, plan: Plan, *, steps: int, seed: int, report: Report | None, fitted: bool = True
+        self,
+        plan: Plan,
+        *,
+        steps: int | None,
+        seed: int,
+        report: Report | None,
+        fitted: bool = True,
     ) -> Score:
-        """Judge a plan after so many steps of distillation from the original.
+        """Judge a plan after so many steps, or one epoch, of distillation from the original.
 
         Raises:
             TrainingError: there are no images to train on, or the training has diverged.
         """
+        if steps is None:
+            images = len(self._images().images)
+            steps = max(1, images // min(images, load_recipe("distil").batch_size))
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
             raise TrainingError(f"a distillation takes a whole number of steps (got {steps!r})")
         began = time.monotonic()

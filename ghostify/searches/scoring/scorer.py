@@ -237,7 +237,7 @@ class Scorer:
         self,
         plan: Plan,
         *,
-        steps: int,
+        steps: int | None,
         seed: int | None = None,
         report: Report | None = None,
         fitted: bool = True,
@@ -245,7 +245,7 @@ class Scorer:
         """Score a plan after a fit of the whole network and a short distillation.
 
         Args:
-            steps: of distillation; 0 for the fit alone.
+            steps: of distillation; 0 for the fit alone, None for one pass over the images.
             report: called a few times with step and score; True ends the training there.
             fitted: else training begins from new Ghost modules.
 
